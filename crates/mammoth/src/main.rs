@@ -1,0 +1,2 @@
+//! The mammoth binary.
+fn main() {}
