@@ -1,0 +1,255 @@
+//! The reading half of a stream: bytes in, whole stanzas out, without I/O.
+//!
+//! Splits at exact byte ranges, holds the limits while bytes arrive, and makes each stanza stand alone: what it owes to
+//! the stream header (default namespace, prefixes, language) is written onto it. What a stanza offers is `stanza.rs`;
+//! sockets, timeouts and what to do with an event are the server's.
+
+use bytes::{Buf, Bytes, BytesMut};
+use rxml::parser::{Options, Parse, WithOptions};
+use rxml::{RawEvent, RawParser};
+
+use crate::escape::push_attr;
+pub use crate::header::StreamHeader;
+use crate::limits::Limits;
+use crate::skim::{Skim, Skimmed, Skimmer, xml_lang};
+use crate::stanza::{Kind, Stanza};
+use crate::stream_error::{StreamCondition, StreamError};
+
+/// Something whole that the peer sent.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // events are handled one at a time, never stored in bulk
+pub enum StreamEvent {
+    /// The stream header.
+    Open(StreamHeader),
+    /// A first-level element: a stanza, or an element of STARTTLS, SASL or the like ([`Kind::Other`]).
+    Stanza(Stanza),
+    /// The end tag of the stream.
+    Close,
+}
+
+/// Splits the bytes of one direction of a stream into events.
+///
+/// Feed it with [`push`](Self::push), then call [`next`](Self::next) until it gives `None`. The cost is linear in the
+/// bytes, however they are cut. After an error the stream is lost: every further call gives the same error.
+#[derive(Debug)]
+pub struct StreamReader {
+    limits: Limits,
+    source: Source,
+    skimmer: Skimmer,
+    lang: Option<String>,
+    default_ns: Option<String>,
+    failed: Option<StreamError>,
+}
+
+impl StreamReader {
+    /// A reader that expects a stream header.
+    pub fn new(limits: Limits) -> Self {
+        let source = Source::new(BytesMut::new(), &limits);
+        Self { limits, source, skimmer: Skimmer::new(), lang: None, default_ns: None, failed: None }
+    }
+
+    /// Replaces the limits: from now on, except for `attribute_bytes`, which waits for [`reset`](Self::reset).
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Starts over: a new stream header is expected (after STARTTLS and after SASL). Bytes that were pushed but not
+    /// read stay; ask [`unread`](Self::unread) first where they must not (RFC 6120 §5.3.2: before the TLS handshake).
+    pub fn reset(&mut self) {
+        let rest = self.source.take_unread();
+        self.source = Source::new(rest, &self.limits);
+        self.skimmer = Skimmer::new();
+        self.lang = None;
+        self.default_ns = None;
+        self.failed = None;
+    }
+
+    /// How many bytes were pushed that belong to no event returned so far.
+    pub fn unread(&self) -> usize {
+        self.source.unread()
+    }
+
+    /// Whether the stream header has not been read yet.
+    pub fn awaits_header(&self) -> bool {
+        self.skimmer.in_header()
+    }
+
+    /// Takes bytes from the peer. Keep the pieces modest: they are held until [`next`](Self::next) has read them.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.source.buf.extend_from_slice(bytes);
+    }
+
+    /// The next whole event, or `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// The condition to close the stream with. If it comes before an `Open`, send our own header first.
+    #[allow(clippy::should_implement_trait)] // an iterator would have to hide the errors
+    pub fn next(&mut self) -> Result<Option<StreamEvent>, StreamError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.read().inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn read(&mut self) -> Result<Option<StreamEvent>, StreamError> {
+        loop {
+            let allowed =
+                if self.skimmer.in_header() { self.limits.header_bytes } else { self.limits.stanza_bytes };
+            let Some((event, start, end)) = self.source.event(allowed)? else {
+                return Ok(None);
+            };
+            let done = match self.skimmer.event(event, start, end, &self.limits)? {
+                Skimmed::Nothing => None,
+                Skimmed::Header(head) => {
+                    let default_ns = self.skimmer.header_default();
+                    let header = StreamHeader::read(&head, default_ns)?;
+                    self.default_ns = default_ns.map(str::to_owned);
+                    self.lang.clone_from(&header.lang);
+                    Some(StreamEvent::Open(header))
+                }
+                Skimmed::Stanza(skim) => Some(StreamEvent::Stanza(self.stand_alone(*skim)?)),
+                Skimmed::Close => Some(StreamEvent::Close),
+            };
+            let between = self.skimmer.between_stanzas();
+            if between {
+                self.source.discard();
+            }
+            // Outside stanzas there is no text to wait for: white space is dropped, anything else refused at once.
+            self.source.parser.set_text_buffering(!between);
+            if done.is_some() {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// The stanza that was just read, with everything that it inherits from the stream header written onto it.
+    fn stand_alone(&self, mut skim: Skim) -> Result<Stanza, StreamError> {
+        let raw = skim.root.span.of(&self.source.buf);
+        if skim.root.ns.is_empty() {
+            return Err(StreamError::new(
+                StreamCondition::BadNamespacePrefix,
+                "an element without a namespace",
+            ));
+        }
+        let kind = Kind::of(&skim);
+        if kind == Kind::Other && skim.root.ns == crate::skim::CLIENT {
+            return Err(StreamError::unsupported_stanza_type());
+        }
+        let mut owed = String::new();
+        if let (false, Some(ns)) = (skim.declares_default, &self.default_ns) {
+            push_attr(&mut owed, "xmlns", ns);
+        }
+        for (prefix, ns) in &skim.borrowed {
+            push_attr(&mut owed, &format!("xmlns:{prefix}"), ns);
+        }
+        if let (true, None, Some(lang)) = (kind != Kind::Other, xml_lang(&skim.root.attrs), &self.lang) {
+            push_attr(&mut owed, "xml:lang", lang);
+        }
+        let at = skim.root.name_end;
+        let raw = match raw.split_at_checked(at) {
+            Some((name, rest)) if !owed.is_empty() => Bytes::from([name, owed.as_bytes(), rest].concat()),
+            _ => Bytes::copy_from_slice(raw),
+        };
+        if kind != Kind::Other && skim.root.prefix.is_some() {
+            return crate::element::without_prefix(&raw, &self.limits);
+        }
+        skim.shift(at, owed.len());
+        Ok(Stanza::from_parts(raw, skim))
+    }
+}
+
+/// Bytes on their way into the parser, and where in them its events lie.
+#[derive(Debug)]
+pub(crate) struct Source {
+    parser: RawParser,
+    /// From the start of the current first-level element (or of the stream).
+    buf: BytesMut,
+    /// The end of the last event.
+    event_end: usize,
+    /// How far the parser has read; it may look ahead past an event's end.
+    fed: usize,
+    /// Up to here there is no carriage return that stands alone.
+    clean: usize,
+}
+
+impl Source {
+    pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
+        let mut options = Options::default();
+        options.max_token_length = limits.attribute_bytes;
+        Self { parser: RawParser::with_options(options), buf, event_end: 0, fed: 0, clean: 0 }
+    }
+
+    /// The next event and its bytes, or `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// The parser's, or `policy-violation` if the events would reach past the first `allowed` bytes.
+    pub(crate) fn event(&mut self, allowed: usize) -> Result<Option<(RawEvent, usize, usize)>, StreamError> {
+        loop {
+            let until = self.clean_until(allowed);
+            // XML reads a lone carriage return as a line feed (XML 1.0 §2.11); the parser mistakes one in an attribute
+            // value for an error, so it is told so. The bytes that we keep stay as they are.
+            let lone = until == self.fed && self.buf.get(self.fed + 1).is_some() && self.fed < allowed;
+            let mut window =
+                if lone { b"\n".as_slice() } else { self.buf.get(self.fed..until).unwrap_or_default() };
+            let offered = window.len();
+            let result = self.parser.parse(&mut window, false);
+            self.fed += offered - window.len();
+            self.clean = self.clean.max(self.fed);
+            match result {
+                Ok(Some(event)) => {
+                    let start = self.event_end;
+                    self.event_end += event.metrics().len();
+                    return Ok(Some((event, start, self.event_end)));
+                }
+                Ok(None) => return Ok(None),
+                Err(rxml::error::EndOrError::NeedMoreData) if offered > 0 => {}
+                Err(rxml::error::EndOrError::NeedMoreData)
+                    if self.fed >= allowed && self.buf.len() > allowed =>
+                {
+                    return Err(StreamError::policy("too long"));
+                }
+                Err(rxml::error::EndOrError::NeedMoreData) => return Ok(None),
+                Err(rxml::error::EndOrError::Error(error)) => {
+                    let consumed = self.buf.get(..self.fed).unwrap_or_default();
+                    return Err(StreamError::from_xml(error, consumed));
+                }
+            }
+        }
+    }
+
+    /// How far the parser may read in one go: to the limit, the end of the bytes, or a lone carriage return.
+    /// One at the very end of the bytes waits there until it is known whether a line feed follows.
+    fn clean_until(&mut self, allowed: usize) -> usize {
+        let until = self.buf.len().min(allowed);
+        while self.clean < until {
+            let rest = self.buf.get(self.clean..until).unwrap_or_default();
+            // `contains` searches quickly for what is almost never there.
+            if !rest.contains(&b'\r') {
+                self.clean = until;
+                break;
+            }
+            let at = self.clean + rest.iter().position(|&byte| byte == b'\r').unwrap_or(0);
+            if self.buf.get(at + 1) != Some(&b'\n') {
+                self.clean = at;
+                break;
+            }
+            self.clean = (at + 2).min(until);
+        }
+        self.clean.max(self.fed).min(until.max(self.fed))
+    }
+
+    pub(crate) fn discard(&mut self) {
+        self.buf.advance(self.event_end.min(self.buf.len()));
+        self.fed = self.fed.saturating_sub(self.event_end);
+        self.clean = self.clean.saturating_sub(self.event_end);
+        self.event_end = 0;
+    }
+
+    fn unread(&self) -> usize {
+        self.buf.len().saturating_sub(self.event_end)
+    }
+
+    fn take_unread(&mut self) -> BytesMut {
+        self.buf.split_off(self.event_end.min(self.buf.len()))
+    }
+}
