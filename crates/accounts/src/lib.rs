@@ -1,6 +1,7 @@
 //! Accounts: who may log in, and whom they know. A tour, in reading order:
 //!
 //! - [`credentials`]: what is kept instead of a password.
+//! - [`scram`]: how a password becomes that, and how a client proves that it knows it.
 //! - [`roster`]: contacts, and the subscription states of RFC 6121 as pure functions.
 //! - [`store`]: the port [`AccountStore`] behind which both are kept, with its contract.
 //! - [`memory`]: that contract in plain code; [`contract`]: the same as a program that every store runs.
@@ -12,6 +13,7 @@ pub mod contract;
 pub mod credentials;
 pub mod memory;
 pub mod roster;
+pub mod scram;
 pub mod store;
 
 pub use credentials::{Credentials, ScramKeys};

@@ -67,19 +67,18 @@ fn tree(pieces: &[&[u8]]) -> Result<Element, ElementError> {
 fn line_ends(pieces: &[&[u8]]) -> Vec<u8> {
     let mut bytes = pieces.concat();
     for at in 0..bytes.len() {
-        if bytes.get(at) == Some(&b'\r') && bytes.get(at + 1) != Some(&b'\n') {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = b'\n';
-            }
+        if bytes.get(at) == Some(&b'\r')
+            && bytes.get(at + 1) != Some(&b'\n')
+            && let Some(byte) = bytes.get_mut(at)
+        {
+            *byte = b'\n';
         }
     }
     bytes
 }
 
 fn options(max_token_length: usize) -> Options {
-    let mut options = Options::default();
-    options.max_token_length = max_token_length;
-    options
+    Options { max_token_length, ..Options::default() }
 }
 
 /// The same stanza with `jabber:client` as its default namespace: same infoset, spelt anew.

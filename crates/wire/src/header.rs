@@ -71,7 +71,7 @@ impl StreamHeader {
             minor.parse::<u32>().ok()?;
             major.parse::<u32>().ok()
         });
-        if !major.is_some_and(|major| major >= 1) {
+        if major.is_none_or(|major| major < 1) {
             return Err(StreamError::new(
                 StreamCondition::UnsupportedVersion,
                 "the version must be 1.0 or later",

@@ -337,12 +337,12 @@ impl Skimmer {
             if let Some(child) = self.skim.as_mut().and_then(|skim| skim.children.last_mut()) {
                 ended(child);
             }
-        } else if depth == STREAM_DEPTH + 1 {
-            if let Some(mut skim) = self.skim.take() {
-                ended(&mut skim.root);
-                skim.borrowed = std::mem::take(&mut self.borrowed);
-                return Skimmed::Stanza(skim);
-            }
+        } else if depth == STREAM_DEPTH + 1
+            && let Some(mut skim) = self.skim.take()
+        {
+            ended(&mut skim.root);
+            skim.borrowed = std::mem::take(&mut self.borrowed);
+            return Skimmed::Stanza(skim);
         }
         Skimmed::Nothing
     }

@@ -174,8 +174,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
-        let mut options = Options::default();
-        options.max_token_length = limits.attribute_bytes;
+        let options = Options { max_token_length: limits.attribute_bytes, ..Options::default() };
         Self { parser: RawParser::with_options(options), buf, event_end: 0, fed: 0, clean: 0 }
     }
 
