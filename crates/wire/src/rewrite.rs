@@ -41,13 +41,8 @@ impl<'a> Rewrite<'a> {
 
     /// Leaves out every direct child that `unwanted` picks.
     pub fn drop_children(mut self, mut unwanted: impl FnMut(Child<'_>) -> bool) -> Self {
-        let base = self.stanza.raw().as_ptr() as usize;
-        for child in self.stanza.children() {
-            if unwanted(child) {
-                let start = child.raw().as_ptr() as usize - base;
-                self.dropped.push(Span { start, end: start + child.raw().len() });
-            }
-        }
+        self.dropped
+            .extend(self.stanza.children().filter(|child| unwanted(*child)).map(|child| child.span()));
         self.dropped.sort_by_key(|span| span.start);
         self.dropped.dedup();
         self

@@ -220,7 +220,7 @@ impl Skimmer {
             RawEvent::ElementHeadClose(_) => self.head_end(end),
             RawEvent::ElementFoot(_) => Ok(self.foot(start, end)),
             RawEvent::Text(_, text) => {
-                if self.depth == STREAM_DEPTH && !text.bytes().all(|byte| byte.is_ascii_whitespace()) {
+                if self.depth == STREAM_DEPTH && !text.is_empty() {
                     return Err(StreamError::new(StreamCondition::BadFormat, "text between stanzas"));
                 }
                 Ok(Skimmed::Nothing)

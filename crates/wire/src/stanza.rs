@@ -11,7 +11,7 @@ use crate::element::{self, ElementError};
 use crate::escape::{direct_text, push_attr};
 use crate::limits::Limits;
 use crate::rewrite::Rewrite;
-use crate::skim::{CLIENT, Head, Skim, Skimmed, Skimmer, attr, xml_lang};
+use crate::skim::{CLIENT, Head, Skim, Skimmed, Skimmer, Span, attr, xml_lang};
 use crate::stream::Source;
 use crate::stream_error::{StreamCondition, StreamError};
 
@@ -243,6 +243,10 @@ impl<'a> Child<'a> {
     /// The bytes of the element. They may rely on namespaces that the stanza's root declares.
     pub fn raw(&self) -> &'a [u8] {
         self.head.span.of(&self.stanza.raw)
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.head.span
     }
 
     /// The bytes between its start tag and its end tag.

@@ -93,9 +93,16 @@ impl StreamReader {
 
     fn read(&mut self) -> Result<Option<StreamEvent>, StreamError> {
         loop {
+            if (self.skimmer.in_header() || self.skimmer.between_stanzas()) && !self.source.starts()? {
+                return Ok(None);
+            }
             let allowed =
                 if self.skimmer.in_header() { self.limits.header_bytes } else { self.limits.stanza_bytes };
-            let Some((event, start, end)) = self.source.event(allowed)? else {
+            let event = self.source.event(allowed);
+            if event.is_err() && self.skimmer.in_header() && self.source.buf.starts_with(b"<\0") {
+                return Err(utf16());
+            }
+            let Some((event, start, end)) = event? else {
                 return Ok(None);
             };
             let done = match self.skimmer.event(event, start, end, &self.limits)? {
@@ -110,12 +117,9 @@ impl StreamReader {
                 Skimmed::Stanza(skim) => Some(StreamEvent::Stanza(self.stand_alone(*skim)?)),
                 Skimmed::Close => Some(StreamEvent::Close),
             };
-            let between = self.skimmer.between_stanzas();
-            if between {
+            if self.skimmer.between_stanzas() {
                 self.source.discard();
             }
-            // Outside stanzas there is no text to wait for: white space is dropped, anything else refused at once.
-            self.source.parser.set_text_buffering(!between);
             if done.is_some() {
                 return Ok(done);
             }
@@ -158,6 +162,15 @@ impl StreamReader {
     }
 }
 
+/// White space as XML has it (XML 1.0 §2.3): without the form feed.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+fn utf16() -> StreamError {
+    StreamError::new(StreamCondition::UnsupportedEncoding, "the encoding must be UTF-8")
+}
+
 /// Bytes on their way into the parser, and where in them its events lie.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -170,12 +183,14 @@ pub(crate) struct Source {
     fed: usize,
     /// Up to here there is no carriage return that stands alone.
     clean: usize,
+    /// Whether the stream header has been read.
+    begun: bool,
 }
 
 impl Source {
     pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
         let options = Options { max_token_length: limits.attribute_bytes, ..Options::default() };
-        Self { parser: RawParser::with_options(options), buf, event_end: 0, fed: 0, clean: 0 }
+        Self { parser: RawParser::with_options(options), buf, event_end: 0, fed: 0, clean: 0, begun: false }
     }
 
     /// The next event and its bytes, or `None` if more bytes are needed.
@@ -237,7 +252,33 @@ impl Source {
         self.clean.max(self.fed).min(until.max(self.fed))
     }
 
+    /// Drops white space where a first-level element or the header is to start, before the parser would wait for
+    /// where it ends. Whether there is something for the parser then.
+    ///
+    /// # Errors
+    /// Something else than white space and tags: text between stanzas, or no XML at all.
+    fn starts(&mut self) -> Result<bool, StreamError> {
+        if self.fed > self.event_end || (!self.begun && self.fed > 0) {
+            return Ok(true);
+        }
+        let first = self.buf.iter().position(|byte| !is_space(*byte)).unwrap_or(self.buf.len());
+        self.buf.advance(first);
+        self.clean = self.clean.saturating_sub(first);
+        let no_xml = StreamError::from_xml(rxml::Error::InvalidSyntax(""), &[]);
+        match self.buf.first() {
+            None => Ok(false),
+            Some(b'<') => Ok(true),
+            Some(0..0x20) if self.begun => Err(no_xml),
+            Some(_) if self.begun => {
+                Err(StreamError::new(StreamCondition::BadFormat, "text between stanzas"))
+            }
+            Some(0 | 0xfe | 0xff) => Err(utf16()),
+            Some(_) => Err(no_xml),
+        }
+    }
+
     pub(crate) fn discard(&mut self) {
+        self.begun = true;
         self.buf.advance(self.event_end.min(self.buf.len()));
         self.fed = self.fed.saturating_sub(self.event_end);
         self.clean = self.clean.saturating_sub(self.event_end);

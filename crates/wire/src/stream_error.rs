@@ -123,6 +123,10 @@ impl StreamError {
             E::InvalidSyntax(_) if consumed.ends_with(b"<!D") => {
                 (StreamCondition::RestrictedXml, "document type declarations are not allowed")
             }
+            // `<?xml-…`: the parser had taken it for an XML declaration.
+            E::InvalidSyntax(_) if consumed.ends_with(b"<?xml-") => {
+                (StreamCondition::RestrictedXml, "processing instructions are not allowed")
+            }
             E::UndeclaredEntity => {
                 (StreamCondition::RestrictedXml, "only the five predefined entities are allowed")
             }
