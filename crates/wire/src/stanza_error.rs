@@ -5,8 +5,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use jid::Jid;
+use mammoth_archive::{ArchiveError, StoreError};
 
+use crate::datetime;
 use crate::escape::{escape_text, push_attr};
+use crate::ns;
 use crate::skim::CLIENT;
 use crate::stanza::{Kind, Stanza};
 
@@ -164,5 +167,67 @@ impl Stanza {
     /// The answer to this stanza, as [`StanzaError::reply`].
     pub fn error_reply(&self, error: &StanzaError, sender: &Jid) -> Option<Bytes> {
         error.reply(self, sender)
+    }
+}
+
+impl From<&StoreError> for StanzaError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::NotFound(_) => Self::item_not_found(),
+            StoreError::Conflict(_) | StoreError::Unavailable(_) => {
+                Self::resource_constraint().with_text("the archive cannot be reached, please try again")
+            }
+            StoreError::Refused(_) => {
+                Self::resource_constraint().with_text("the archive cannot take this now")
+            }
+            StoreError::Corrupt(_) => Self::internal_server_error().with_text("the archive cannot be read"),
+        }
+    }
+}
+
+/// A cursor that is not in the archive is answered with where the archive now starts, so that a client knows what it
+/// has missed: `<archive xmlns='urn:mammoth:archive:0'><start id='…' timestamp='…'/></archive>`, empty for an empty
+/// archive. The standard condition stands before it.
+impl From<&ArchiveError> for StanzaError {
+    fn from(error: &ArchiveError) -> Self {
+        match error {
+            ArchiveError::NotFound { expired, start, .. } => {
+                let mut app = String::from("<archive");
+                push_attr(&mut app, "xmlns", ns::MAMMOTH_ARCHIVE);
+                match start {
+                    None => app.push_str("/>"),
+                    Some((id, stamp)) => {
+                        app.push_str("><start");
+                        push_attr(&mut app, "id", id.as_str());
+                        push_attr(&mut app, "timestamp", &datetime::write(*stamp));
+                        app.push_str("/></archive>");
+                    }
+                }
+                let text = match (expired, start) {
+                    (true, Some(_)) => {
+                        "this id is no longer in the archive, whose oldest entry is given here"
+                    }
+                    (true, None) => "this id is no longer in the archive, which is empty now",
+                    (false, _) => "this id was never in this archive",
+                };
+                Self::item_not_found().with_text(text).with_app(app)
+            }
+            ArchiveError::TooManyIds(max) => {
+                Self::policy_violation().with_text(format!("at most {max} ids in one query"))
+            }
+            ArchiveError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for StanzaError {
+    fn from(error: StoreError) -> Self {
+        (&error).into()
+    }
+}
+
+impl From<ArchiveError> for StanzaError {
+    fn from(error: ArchiveError) -> Self {
+        (&error).into()
     }
 }
