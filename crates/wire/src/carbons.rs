@@ -77,10 +77,10 @@ pub enum Side {
     Received,
 }
 
-/// The copy for one resource of `owner`: the message, byte for byte, in its envelope. Add the stanza-id of the owner's
-/// own archive to the message before, and only then.
+/// The copy for one resource of `owner`: the message, byte for byte, in its envelope, which has the message's own
+/// type. Add the stanza-id of the owner's own archive to the message before, and only then.
 #[must_use]
-pub fn write(side: Side, message: &Stanza, owner: &BareJid, to: &FullJid) -> Bytes {
+pub fn write(side: Side, message: &[u8], type_: Option<&str>, owner: &BareJid, to: &FullJid) -> Bytes {
     let name = match side {
         Side::Sent => "sent",
         Side::Received => "received",
@@ -89,7 +89,7 @@ pub fn write(side: Side, message: &Stanza, owner: &BareJid, to: &FullJid) -> Byt
     push_attr(&mut head, "xmlns", ns::CLIENT);
     push_attr(&mut head, "from", owner.as_str());
     push_attr(&mut head, "to", to.as_str());
-    if let Some(type_) = message.type_() {
+    if let Some(type_) = type_ {
         push_attr(&mut head, "type", type_);
     }
     head.push_str(&format!("><{name}"));
@@ -98,5 +98,5 @@ pub fn write(side: Side, message: &Stanza, owner: &BareJid, to: &FullJid) -> Byt
     push_attr(&mut head, "xmlns", ns::FORWARD);
     head.push('>');
     let tail = format!("</forwarded></{name}></message>");
-    Bytes::from([head.as_bytes(), message.raw(), tail.as_bytes()].concat())
+    Bytes::from([head.as_bytes(), message, tail.as_bytes()].concat())
 }

@@ -47,6 +47,7 @@ pub mod roster;
 pub mod rsm;
 pub mod sasl;
 mod skim;
+pub mod splice;
 pub mod stanza;
 pub mod stanza_error;
 pub mod stanza_id;

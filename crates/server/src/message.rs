@@ -1,0 +1,156 @@
+//! A message on its way (RFC 6120 §8, RFC 6121 §5 and §8): made clean, judged once whether it is worth
+//! archiving, and let into the sender's and the recipient's lanes. Deciding by prefs, archiving and delivering
+//! are left to `lane`.
+
+use std::sync::Arc;
+
+use jid::{BareJid, Jid};
+use mammoth_wire::eligible::{Direction, Dropped, Eligible, eligible};
+use mammoth_wire::stanza::Stanza;
+use mammoth_wire::stanza_error::StanzaError;
+use mammoth_wire::{carbons, retract, stanza_id};
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::house::House;
+use crate::lane::{Item, Passed, Side, crossing};
+use crate::session::{InFlight, Session};
+
+/// Sends a client's message on its way. Answers how to learn what became of it, unless that is known already.
+pub async fn pass(session: &Session, stanza: Stanza) -> Option<InFlight> {
+    let to = match stanza.to() {
+        Ok(Some(to)) => to,
+        Ok(None) => Jid::from(session.account.clone()),
+        Err(_) => {
+            session.refuse(&stanza, &StanzaError::jid_malformed());
+            return None;
+        }
+    };
+    let recipient = to.to_bare();
+    if let Err(refused) = acceptable(session, &stanza, &to, &recipient).await {
+        if let Some(refused) = refused {
+            session.refuse(&stanza, &refused);
+        }
+        return None;
+    }
+    let from = session.jid();
+    let clean = stanza
+        .rewrite()
+        .set("from", from.to_string())
+        .set("to", to.to_string())
+        .drop_children(|child| {
+            stanza_id::claims(child).is_some_and(|by| by == recipient || by == session.account)
+        })
+        .finish();
+    let (done, passed) = oneshot::channel();
+    let retraction = retract::read(&stanza);
+    let item = |with: Jid, direction, side| Item {
+        with,
+        stanza: clean.clone(),
+        message_id: stanza.id().map(str::to_owned),
+        type_: stanza.type_().map(str::to_owned),
+        eligible: eligible(&stanza, direction),
+        retraction: retraction.clone(),
+        side,
+        carbon: carbons::copied(&stanza, direction),
+        crossing: None,
+        done: None,
+    };
+    let house = &session.house;
+    if recipient == session.account {
+        let own =
+            Item { done: Some(done), ..item(to.clone(), Direction::Outgoing, Side::Own(from.clone(), to)) };
+        house.lanes.pass(house, &session.account, own).await;
+    } else {
+        let (here, there) = crossing();
+        let sent =
+            Item { crossing: Some(here), ..item(to.clone(), Direction::Outgoing, Side::Sent(from.clone())) };
+        let received = item(Jid::from(from.clone()), Direction::Incoming, Side::Received(to));
+        let received = Item { crossing: Some(there), done: Some(done), ..received };
+        house.lanes.pass(house, &session.account, sent).await;
+        house.lanes.pass(house, &recipient, received).await;
+    }
+    Some(InFlight { stanza, passed })
+}
+
+/// Whether a message may be sent there at all; `Err(None)` drops it in silence.
+async fn acceptable(
+    session: &Session,
+    stanza: &Stanza,
+    to: &Jid,
+    recipient: &BareJid,
+) -> Result<(), Option<StanzaError>> {
+    let house = &session.house;
+    if !house.settings.serves(recipient.domain().as_str()) {
+        return Err(Some(StanzaError::remote_server_not_found()));
+    }
+    if recipient.node().is_none() {
+        return Err(Some(StanzaError::service_unavailable()));
+    }
+    match house.knows(recipient).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Some(StanzaError::service_unavailable())),
+        Err(error) => {
+            error!(%error, "cannot look up an account");
+            return Err(Some(StanzaError::resource_constraint()));
+        }
+    }
+    let there = to.try_as_full().ok().and_then(|full| house.online.find(full)).is_some();
+    match stanza.type_() {
+        // RFC 6121 §8.5.2.1.1, §8.5.3.2.1: what cannot be delivered to a resource that is not there.
+        Some("groupchat") if !there => Err(Some(StanzaError::service_unavailable())),
+        Some("error") if !there && to.is_bare() => Err(None),
+        Some("headline") if !there && to.is_full() => Err(None),
+        Some("chat" | "error" | "headline" | "groupchat") => Ok(()),
+        _ if to.is_full() && !there => Err(Some(StanzaError::service_unavailable())),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the sender what became of a message, where there is something to tell.
+pub async fn landed(session: &Session, stanza: &Stanza, passed: Passed) {
+    match passed {
+        Passed::Delivered => {}
+        Passed::NotKept => {
+            let error = StanzaError::resource_constraint()
+                .with_text("the message could not be archived and was not sent");
+            session.refuse(stanza, &error);
+        }
+        Passed::Nobody => {
+            let error = StanzaError::service_unavailable();
+            match eligible(stanza, Direction::Outgoing) {
+                // Nothing anybody would miss: a chat state, a headline.
+                Eligible::Drop(
+                    Dropped::ChatState
+                    | Dropped::Nothing
+                    | Dropped::Headline
+                    | Dropped::Event
+                    | Dropped::ErrorSent,
+                ) => {}
+                Eligible::Drop(_) => session.refuse(stanza, &error),
+                Eligible::Keep(_) => bounce(&session.house, session, stanza, &error).await,
+            }
+        }
+    }
+}
+
+/// Sends a bounce through the sender's own lane: its archive may hold the message, and then it holds the bounce.
+async fn bounce(house: &Arc<House>, session: &Session, stanza: &Stanza, error: &StanzaError) {
+    let me = Jid::from(session.jid().clone());
+    let Some(reply) = error.reply(stanza, &me) else { return };
+    let Ok(reply) = Stanza::parse(reply) else { return };
+    let with = stanza.to().ok().flatten().unwrap_or_else(|| Jid::from(session.account.clone()));
+    let item = Item {
+        with,
+        stanza: reply.raw().clone(),
+        message_id: reply.id().map(str::to_owned),
+        type_: reply.type_().map(str::to_owned),
+        eligible: eligible(&reply, Direction::Incoming),
+        retraction: None,
+        side: Side::Received(me),
+        carbon: carbons::copied(&reply, Direction::Incoming),
+        crossing: None,
+        done: None,
+    };
+    house.lanes.pass(house, &session.account, item).await;
+}

@@ -1,0 +1,208 @@
+//! One bound session: one loop, one match on the kind of stanza. It reads its client's stanzas in order, keeps
+//! up to a window of messages in flight, and is the only one that ever waits for its client. What is done with a
+//! stanza is left to `message`, `presence` and `iq`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jid::{BareJid, FullJid, Jid};
+use mammoth_wire::header::STREAM_END;
+use mammoth_wire::iq::Verb;
+use mammoth_wire::ns;
+use mammoth_wire::stanza::{Kind, Stanza};
+use mammoth_wire::stanza_error::StanzaError;
+use mammoth_wire::stream::StreamEvent;
+use mammoth_wire::stream_error::{StreamCondition, StreamError};
+use tokio::io::{AsyncWriteExt, ReadHalf};
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info};
+
+use crate::house::House;
+use crate::lane::Passed;
+use crate::login::Bound;
+use crate::online::Resource;
+use crate::stopping;
+use crate::stream::{End, Io, Stream};
+use crate::{iq, message, presence};
+
+/// After this many seconds of silence the client is asked whether it is still there.
+const SILENCE_SECONDS: u64 = 300;
+/// How long it may take to answer, in seconds.
+const ANSWER_SECONDS: u64 = 60;
+/// How long a closing session waits for its last bytes to be written, in seconds.
+const LINGER_SECONDS: u64 = 5;
+
+/// What the parts of a session share.
+pub struct Session {
+    /// The server around it.
+    pub house: Arc<House>,
+    /// What others see of it.
+    pub resource: Arc<Resource>,
+    /// Its account.
+    pub account: BareJid,
+    /// Messages on their way, oldest first.
+    in_flight: VecDeque<InFlight>,
+}
+
+/// A message on its way, and how its end will be told.
+pub struct InFlight {
+    /// As the client sent it.
+    pub stanza: Stanza,
+    /// What became of it.
+    pub passed: oneshot::Receiver<Passed>,
+}
+
+impl Session {
+    /// Its address.
+    #[must_use]
+    pub fn jid(&self) -> &FullJid {
+        &self.resource.jid
+    }
+
+    /// Answers a stanza of its client with an error; stanzas that must not be answered are not.
+    pub fn refuse(&self, stanza: &Stanza, error: &StanzaError) {
+        if let Some(reply) = error.reply(stanza, &Jid::from(self.jid().clone())) {
+            self.resource.outbox.push(reply);
+        }
+    }
+
+    /// A question whether the client is still there (XEP-0199).
+    fn ping(&self) -> Bytes {
+        let domain = Jid::from(BareJid::from_parts(None, self.account.domain()));
+        let me = Jid::from(self.jid().clone());
+        let payload = format!("<ping xmlns='{}'/>", ns::PING);
+        mammoth_wire::iq::request(Verb::Get, "silence", Some(&domain), Some(&me), &payload)
+    }
+
+    /// Waits until all of this session's messages are durable, or refused.
+    pub async fn settle(&mut self) {
+        while let Some(passed) = front(&mut self.in_flight).await {
+            self.landed(passed).await;
+        }
+    }
+
+    async fn landed(&mut self, passed: Passed) {
+        if let Some(InFlight { stanza, .. }) = self.in_flight.pop_front() {
+            message::landed(self, &stanza, passed).await;
+        }
+    }
+}
+
+/// What became of the oldest message in flight; `None` when there is none.
+async fn front(in_flight: &mut VecDeque<InFlight>) -> Option<Passed> {
+    let first = in_flight.front_mut()?;
+    Some((&mut first.passed).await.unwrap_or(Passed::NotKept))
+}
+
+/// Serves a bound session until it ends.
+pub async fn run(house: Arc<House>, bound: Bound, mut stop: watch::Receiver<bool>) {
+    let Bound { stream, resource } = bound;
+    let account = resource.jid.to_bare();
+    info!(session.jid = %resource.jid, "session started");
+    house.metrics.sessions.inc();
+    let (reading, writing) = tokio::io::split(stream.io);
+    let mut stream = Stream { io: reading, reader: stream.reader, opened: stream.opened };
+    let outbox = resource.outbox.clone();
+    let writer = tokio::spawn({
+        let outbox = outbox.clone();
+        async move {
+            let mut writing = outbox.write_to(writing).await;
+            let _ = writing.shutdown().await;
+        }
+    });
+    let mut session = Session { house, resource, account, in_flight: VecDeque::new() };
+    let end = serve(&mut session, &mut stream, &mut stop).await;
+    match end {
+        End::Error(error) => {
+            debug!(session.jid = %session.jid(), error = error.condition.name(), "stream error");
+            session.house.metrics.stream_errors.inc();
+            outbox.close(format!("{}{STREAM_END}", error.to_xml()).into());
+        }
+        End::Gone => outbox.close(STREAM_END.into()),
+    }
+    session.house.online.remove(&session.resource);
+    session.settle().await;
+    presence::gone(&session).await;
+    let abort = writer.abort_handle();
+    if tokio::time::timeout(Duration::from_secs(LINGER_SECONDS), writer).await.is_err() {
+        abort.abort();
+    }
+    session.house.metrics.sessions.dec();
+    info!(session.jid = %session.jid(), "session ended");
+}
+
+async fn serve(
+    session: &mut Session,
+    stream: &mut Stream<ReadHalf<Io>>,
+    stop: &mut watch::Receiver<bool>,
+) -> End {
+    let outbox = session.resource.outbox.clone();
+    let mut asked = false;
+    loop {
+        let may_read = session.in_flight.len() < session.house.settings.limits.in_flight;
+        let patience = Duration::from_secs(if asked { ANSWER_SECONDS } else { SILENCE_SECONDS });
+        tokio::select! {
+            biased;
+            () = outbox.closed() => return End::Gone,
+            () = stopping(stop) => {
+                return StreamError::new(StreamCondition::SystemShutdown, "the server is stopping").into();
+            }
+            Some(passed) = front(&mut session.in_flight), if !session.in_flight.is_empty() => {
+                session.landed(passed).await;
+            }
+            event = stream.event(), if may_read => {
+                asked = false;
+                match event {
+                    Ok(StreamEvent::Stanza(stanza)) => {
+                        if let Err(error) = handle(session, stanza).await {
+                            return error.into();
+                        }
+                        outbox.calm().await;
+                    }
+                    Ok(StreamEvent::Close) => return End::Gone,
+                    Ok(StreamEvent::Open(_)) => {
+                        return StreamError::new(StreamCondition::BadFormat, "a second header").into();
+                    }
+                    Err(end) => return end,
+                }
+            }
+            () = tokio::time::sleep(patience), if may_read => {
+                if asked {
+                    return StreamError::new(StreamCondition::ConnectionTimeout, "no answer").into();
+                }
+                asked = true;
+                outbox.push(session.ping());
+            }
+        }
+    }
+}
+
+async fn handle(session: &mut Session, stanza: Stanza) -> Result<(), StreamError> {
+    // RFC 6120 §8.1.2.1: a client speaks for itself or not at all.
+    match stanza.from() {
+        Ok(None) => {}
+        Ok(Some(from)) if from == *session.jid() || from == session.account => {}
+        Ok(Some(_)) | Err(_) => {
+            return Err(StreamError::new(StreamCondition::InvalidFrom, "not the address of this session"));
+        }
+    }
+    match stanza.kind() {
+        Kind::Message => {
+            if let Some(in_flight) = message::pass(session, stanza).await {
+                session.in_flight.push_back(in_flight);
+            }
+            Ok(())
+        }
+        Kind::Presence => {
+            presence::handle(session, &stanza).await;
+            Ok(())
+        }
+        Kind::Iq => {
+            iq::handle(session, &stanza).await;
+            Ok(())
+        }
+        Kind::Other => Err(StreamError::unsupported_stanza_type()),
+    }
+}
