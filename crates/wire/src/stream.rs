@@ -56,7 +56,7 @@ impl StreamReader {
     /// Starts over: a new stream header is expected (after STARTTLS and after SASL). Bytes that were pushed but not
     /// read stay; ask [`unread`](Self::unread) first where they must not (RFC 6120 §5.3.2: before the TLS handshake).
     pub fn reset(&mut self) {
-        let rest = self.source.take_unread();
+        let rest = std::mem::take(&mut self.source.buf);
         self.source = Source::new(rest, &self.limits);
         self.skimmer = Skimmer::new();
         self.lang = None;
@@ -66,7 +66,7 @@ impl StreamReader {
 
     /// How many bytes were pushed that belong to no event returned so far.
     pub fn unread(&self) -> usize {
-        self.source.unread()
+        self.source.buf.len()
     }
 
     /// Whether the stream header has not been read yet.
@@ -117,10 +117,8 @@ impl StreamReader {
                 Skimmed::Stanza(skim) => Some(StreamEvent::Stanza(self.stand_alone(*skim)?)),
                 Skimmed::Close => Some(StreamEvent::Close),
             };
-            if self.skimmer.between_stanzas() {
-                self.source.discard();
-            }
             if done.is_some() {
+                self.source.discard();
                 return Ok(done);
             }
         }
@@ -177,10 +175,10 @@ pub(crate) struct Source {
     parser: RawParser,
     /// From the start of the current first-level element (or of the stream).
     buf: BytesMut,
-    /// The end of the last event.
-    event_end: usize,
-    /// How far the parser has read; it may look ahead past an event's end.
+    /// How far the parser has read.
     fed: usize,
+    /// Whether the parser has an event ready that needs no further byte: the end of an empty-element tag.
+    queued: bool,
     /// Up to here there is no carriage return that stands alone.
     clean: usize,
     /// Whether the stream header has been read.
@@ -190,7 +188,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
         let options = Options { max_token_length: limits.attribute_bytes, ..Options::default() };
-        Self { parser: RawParser::with_options(options), buf, event_end: 0, fed: 0, clean: 0, begun: false }
+        Self { parser: RawParser::with_options(options), buf, fed: 0, queued: false, clean: 0, begun: false }
     }
 
     /// The next event and its bytes, or `None` if more bytes are needed.
@@ -211,9 +209,7 @@ impl Source {
             self.clean = self.clean.max(self.fed);
             match result {
                 Ok(Some(event)) => {
-                    let start = self.event_end;
-                    self.event_end += event.metrics().len();
-                    return Ok(Some((event, start, self.event_end)));
+                    return Ok(Some(self.placed(event)));
                 }
                 Ok(None) => return Ok(None),
                 Err(rxml::error::EndOrError::NeedMoreData) if offered > 0 => {}
@@ -229,6 +225,18 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// The event with its place in the bytes, told by how far the parser has read. The event's own lengths cannot be
+    /// summed up: an empty CDATA section is in none of them. Text has no exact place, and needs none.
+    fn placed(&mut self, event: RawEvent) -> (RawEvent, usize, usize) {
+        // The parser knows that a name has ended by reading what follows; everything else ends by its last byte.
+        let ahead = usize::from(matches!(event, RawEvent::ElementHeadOpen(..)));
+        let end = self.fed.saturating_sub(ahead);
+        let start = end.saturating_sub(event.metrics().len());
+        self.queued = matches!(event, RawEvent::ElementHeadClose(_))
+            && self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
+        (event, start, end)
     }
 
     /// How far the parser may read in one go: to the limit, the end of the bytes, or a lone carriage return.
@@ -258,7 +266,7 @@ impl Source {
     /// # Errors
     /// Something else than white space and tags: text between stanzas, or no XML at all.
     fn starts(&mut self) -> Result<bool, StreamError> {
-        if self.fed > self.event_end || (!self.begun && self.fed > 0) {
+        if self.fed > 0 || self.queued {
             return Ok(true);
         }
         let first = self.buf.iter().position(|byte| !is_space(*byte)).unwrap_or(self.buf.len());
@@ -277,19 +285,11 @@ impl Source {
         }
     }
 
-    pub(crate) fn discard(&mut self) {
+    /// Lets go of the bytes of the event that was just completed.
+    fn discard(&mut self) {
         self.begun = true;
-        self.buf.advance(self.event_end.min(self.buf.len()));
-        self.fed = self.fed.saturating_sub(self.event_end);
-        self.clean = self.clean.saturating_sub(self.event_end);
-        self.event_end = 0;
-    }
-
-    fn unread(&self) -> usize {
-        self.buf.len().saturating_sub(self.event_end)
-    }
-
-    fn take_unread(&mut self) -> BytesMut {
-        self.buf.split_off(self.event_end.min(self.buf.len()))
+        self.buf.advance(self.fed.min(self.buf.len()));
+        self.clean = self.clean.saturating_sub(self.fed);
+        self.fed = 0;
     }
 }

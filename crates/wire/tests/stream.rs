@@ -108,6 +108,7 @@ fn odd_content_stays_as_it_is() {
         "<message xmlns='jabber:client'><a:b xmlns:a='urn:a'><a:b xmlns:a='urn:b'/></a:b></message>",
         "<message  xmlns = \"jabber:client\"\n\tto='x'\n><body >&lt;&gt;&amp;&apos;&quot;&#x1F600;</body\n></message\n>",
         "<message xmlns='jabber:client'>text<body/>text</message>",
+        "<message xmlns='jabber:client'><![CDATA[]]><a><![CDATA[]]></a ><![CDATA[]]>\r<b\n/><![CDATA[]]></message>",
         &format!("<message xmlns='jabber:client'><body>{body}</body></message>"),
         &format!("<message xmlns='jabber:client' id='{long}'><body>{long}</body></message>"),
     ] {
@@ -313,6 +314,12 @@ fn each_cause_in_a_header_has_its_stream_error() {
     for (input, condition) in cases {
         assert_eq!(error(&input), Some(condition), "{}", input.escape_ascii());
     }
+}
+
+#[test]
+fn a_stream_can_end_with_its_header() {
+    let header = HEADER.replace("'>", "'/>");
+    assert!(matches!(&read_all_ways(header)[..], [Seen::Open(_), Seen::Close]));
 }
 
 #[test]
