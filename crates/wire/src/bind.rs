@@ -1,5 +1,7 @@
 //! Resource binding (RFC 6120 §7), the legacy session (RFC 3921 §3), pings (XEP-0199) and the software version
 //! (XEP-0092): what small payloads ask and how they are answered. Which resource is given is left to the server.
+//!
+//! A session (`set`, [`ns::SESSION`]) and a ping (`get`, [`ns::PING`]) ask for nothing but an empty result.
 
 use jid::{FullJid, ResourcePart, ResourceRef};
 use minidom::Element;

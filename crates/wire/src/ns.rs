@@ -1,14 +1,10 @@
 //! The namespaces of everything this crate reads or writes inside stanzas, each with its specification. Those of the
-//! stream itself stand in `header` and `sasl`.
+//! stream itself are left to `header` and `sasl`.
 
-/// Stanzas of a client's stream (RFC 6120 §4.8).
-pub const CLIENT: &str = "jabber:client";
-/// Conditions of stanza errors (RFC 6120 §8.3).
-pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
-/// Resource binding (RFC 6120 §7).
-pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
-/// The legacy session (RFC 3921 §3).
-pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+pub use crate::header::{BIND, SESSION};
+pub use crate::skim::CLIENT;
+pub use crate::stanza_error::STANZA_ERRORS;
+
 /// Rosters (RFC 6121 §2).
 pub const ROSTER: &str = "jabber:iq:roster";
 
