@@ -11,9 +11,11 @@ mod account;
 mod admin;
 mod backend;
 mod config;
+mod demo;
 mod logging;
 mod place;
 mod serve;
+mod tls;
 
 /// Mammoth: the message archive for XMPP.
 ///

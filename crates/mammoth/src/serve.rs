@@ -1,10 +1,25 @@
 //! `mammoth serve`: from settings to a running server, and to a clean stop. What a server does is the server crate's
-//! subject.
+//! subject, what the demonstration shows demo.rs's.
 
-use anyhow::bail;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jid::BareJid;
+use mammoth_accounts::AccountError;
+use mammoth_archive::{Archive, SettingsChange, StoreError};
+use mammoth_server::{Door, House, Listener, Module};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::Where;
-use crate::logging;
+use crate::admin::perform::{account_jid, perform};
+use crate::admin::{self, AdminSocket, Request, Response};
+use crate::backend::{self, Stores};
+use crate::config::Settings;
+use crate::{demo, logging, tls};
 
 /// The arguments of `mammoth serve`.
 #[derive(clap::Args)]
@@ -27,10 +42,236 @@ pub struct ServeArguments {
 /// Runs the server until it is told to stop.
 pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()> {
     if arguments.demo {
-        bail!("the demonstration is not there yet");
+        return demo::run(arguments.at.data.as_deref(), level);
     }
-    let place = arguments.at.resolve()?;
-    let Some(settings) = place.settings else { bail!("serve needs a configuration: name it with --config") };
+    let mut settings = Settings::load(arguments.at.config.as_deref())?;
+    if let Some(data) = &arguments.at.data {
+        settings.data = data.clone();
+    }
     logging::start(&settings.log, level)?;
-    bail!("the server is not there yet")
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::start(&settings).await?;
+        told_to_stop().await?;
+        tracing::info!("stopping");
+        server.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn told_to_stop() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// A server that runs in this process.
+pub struct Server {
+    /// Where it listens, in the order of the settings: the ports are real even where the settings say 0.
+    pub addresses: Vec<(Kind, SocketAddr)>,
+    /// What its parts share.
+    pub house: Arc<House>,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    admin: JoinHandle<()>,
+}
+
+/// What a listener is for; its name is that of the key in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// STARTTLS.
+    C2s,
+    /// Direct TLS.
+    C2sTls,
+    /// No TLS.
+    C2sPlain,
+    /// Metrics.
+    Metrics,
+}
+
+impl Server {
+    /// The first address of a kind.
+    pub fn address(&self, wanted: Kind) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(kind, _)| *kind == wanted).map(|(_, address)| *address)
+    }
+}
+
+impl Kind {
+    fn key(self) -> &'static str {
+        match self {
+            Kind::C2s => "listen.c2s",
+            Kind::C2sTls => "listen.c2s_tls",
+            Kind::C2sPlain => "listen.c2s_plain",
+            Kind::Metrics => "listen.metrics",
+        }
+    }
+}
+
+impl Server {
+    /// Opens the stores, binds every address, and serves. When this returns, clients can connect.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
+        let Stores { accounts, archives } = backend::open(&settings.data, Some(settings)).await?;
+        let tls = tls::load(&settings.domains, &settings.data)?;
+        let limits = mammoth_archive::Limits {
+            page_max: settings.archive.page_max as usize,
+            ..mammoth_archive::Limits::default()
+        };
+        let archive = Archive::open(archives, limits).await.context("cannot open the archives")?;
+        let house = Arc::new(House::new(server_settings(settings), archive, accounts));
+
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for (kind, wanted) in wanted_addresses(settings) {
+            let socket = bind(kind, wanted).await?;
+            addresses.push((kind, socket.local_addr()?));
+            let tls = || tls.as_ref().context("there is no certificate to listen with");
+            let door = match kind {
+                Kind::C2s => Door::StartTls(tls()?.starttls.clone()),
+                Kind::C2sTls => Door::Tls(tls()?.direct.clone()),
+                Kind::C2sPlain | Kind::Metrics => Door::Plain,
+            };
+            listeners.push(Listener { socket, door });
+        }
+        let metrics = match settings.listen.metrics {
+            Some(wanted) => {
+                let socket = bind(Kind::Metrics, wanted).await?;
+                addresses.push((Kind::Metrics, socket.local_addr()?));
+                Some(socket)
+            }
+            None => None,
+        };
+        let socket = AdminSocket::bind(&settings.data)
+            .with_context(|| format!("cannot listen on {}", settings.data.join(admin::SOCKET).display()))?;
+
+        for (kind, address) in &addresses {
+            tracing::info!(listener = kind.key(), %address, "listening");
+        }
+        let domains: Vec<&str> = settings.domains.iter().map(|domain| domain.name.as_str()).collect();
+        tracing::info!(domains = domains.join(" "), version = env!("CARGO_PKG_VERSION"), "ready");
+        let admin = tokio::spawn(serve_admin(socket, house.clone()));
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(mammoth_server::run(house.clone(), listeners, metrics, stopped));
+        Ok(Server { addresses, house, stop, running, admin })
+    }
+
+    /// Ends every session, makes what is under way durable, and returns.
+    pub async fn stop(self) {
+        self.admin.abort();
+        let _ = self.stop.send(true);
+        if let Err(error) = self.running.await {
+            tracing::error!(%error, "the server did not stop cleanly");
+        }
+        let _ = self.admin.await;
+    }
+}
+
+fn wanted_addresses(settings: &Settings) -> impl Iterator<Item = (Kind, SocketAddr)> {
+    let listen = &settings.listen;
+    let of =
+        |kind, addresses: &[SocketAddr]| addresses.iter().map(|address| (kind, *address)).collect::<Vec<_>>();
+    let mut all = of(Kind::C2s, &listen.c2s);
+    all.extend(of(Kind::C2sTls, &listen.c2s_tls));
+    all.extend(of(Kind::C2sPlain, &listen.c2s_plain));
+    all.into_iter()
+}
+
+async fn bind(kind: Kind, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({})", kind.key()))
+}
+
+/// The configuration in the server's own terms.
+fn server_settings(settings: &Settings) -> mammoth_server::Settings {
+    let modules = settings.modules;
+    let switches = [
+        (Module::Mam, modules.mam),
+        (Module::Carbons, modules.carbons),
+        (Module::Roster, modules.roster),
+        (Module::Ping, modules.ping),
+        (Module::Version, modules.version),
+    ];
+    mammoth_server::Settings {
+        domains: settings.domains.iter().map(|domain| domain.name.to_string()).collect(),
+        modules: switches.into_iter().filter(|(_, on)| *on).map(|(module, _)| module).collect(),
+        default_policy: settings.archive.default_policy,
+        expires_after: settings.archive.expires_after,
+        quota: settings.archive.quota,
+        allow_trim: settings.archive.allow_trim,
+        expiry_interval_seconds: settings.archive.expiry_interval.as_secs(),
+        limits: mammoth_server::Limits {
+            connections: settings.limits.connections,
+            sessions_per_account: settings.limits.sessions_per_account,
+            stanza_bytes: settings.limits.stanza_bytes,
+            login_seconds: settings.limits.login_seconds,
+            in_flight: settings.limits.messages_in_flight,
+        },
+    }
+}
+
+async fn serve_admin(socket: AdminSocket, house: Arc<House>) {
+    let served = socket.serve(move |request| administer(house.clone(), request)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin socket is closed");
+    }
+}
+
+/// Performs a request on a running server: as without one, and the sessions and lanes concerned hear of it.
+async fn administer(house: Arc<House>, request: Request) -> Response {
+    let done = match request {
+        Request::RemoveAccount { account } => match account_jid(&account) {
+            Ok(jid) => remove(&house, &jid).await,
+            Err(text) => Err(text),
+        },
+        Request::SetExpiresAfter { account, period } => {
+            set_expires_after(&house, &account, period.as_deref()).await
+        }
+        Request::AddAccount { ref account, .. } if !served(&house, account) => Err(format!(
+            "the domain of {account} is not served here, but {}",
+            house.settings.domains.join(", ")
+        )),
+        request => return perform(request, house.accounts.as_ref(), house.archive.store().as_ref()).await,
+    };
+    done.map_or_else(Response::failed, |()| Response::Done)
+}
+
+fn served(house: &House, account: &str) -> bool {
+    account_jid(account).is_ok_and(|jid| house.settings.serves(jid.domain().as_str()))
+}
+
+/// Through the lane, so that the next message is stamped and kept by the new period.
+async fn set_expires_after(house: &Arc<House>, account: &str, period: Option<&str>) -> Result<(), String> {
+    let (jid, period) = admin::perform::checked_period(account, period, house.accounts.as_ref()).await?;
+    let change = SettingsChange::ExpiresAfter(period);
+    house
+        .lanes
+        .set(house, &jid, change)
+        .await
+        .map(drop)
+        .map_err(|error| format!("the archive of {jid}: {error}"))
+}
+
+/// First nobody can log in any more and nobody is logged in; then what is under way comes to rest, and the archive goes.
+async fn remove(house: &Arc<House>, jid: &BareJid) -> Result<(), String> {
+    let store = house.archive.store();
+    admin::perform::there_to_remove(jid, house.accounts.as_ref(), store.as_ref()).await?;
+    match house.accounts.remove(jid).await {
+        Ok(()) | Err(AccountError::NotFound) => {}
+        Err(error) => return Err(format!("{jid} is not removed: {error}")),
+    }
+    house.forget(jid);
+    mammoth_server::disconnect(house, jid, "the account has been removed");
+    let archive_error = |error: StoreError| {
+        format!("{jid} is removed, but its archive is not yet erased; remove it again: {error}")
+    };
+    // Through the lane, so that it does not hold on to what no longer is.
+    for change in [SettingsChange::Prefs(None), SettingsChange::ExpiresAfter(None)] {
+        house.lanes.set(house, jid, change).await.map_err(archive_error)?;
+    }
+    house.lanes.settle(house, jid).await;
+    store.purge(jid).await.map_err(archive_error)
 }

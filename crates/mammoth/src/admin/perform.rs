@@ -3,7 +3,7 @@
 
 use jid::BareJid;
 use mammoth_accounts::{AccountError, AccountStore};
-use mammoth_archive::{ArchiveStore, ExpiresAfter, Head, SettingsChange, StoreError};
+use mammoth_archive::{ArchiveStore, ExpiresAfter, SettingsChange, StoreError};
 
 use super::{Keys, Request, Response};
 
@@ -54,17 +54,26 @@ async fn remove(
     archives: &dyn ArchiveStore,
 ) -> Result<(), String> {
     let jid = account_jid(account)?;
+    there_to_remove(&jid, accounts, archives).await?;
     match accounts.remove(&jid).await {
-        Ok(()) => {}
-        Err(AccountError::NotFound) => {
-            let head = archives.head(&jid).await.map_err(|error| store_error(&jid, &error))?;
-            if head == Head::NEW || head.first == head.next {
-                return Err(account_error(&jid, &AccountError::NotFound));
-            }
-        }
+        Ok(()) | Err(AccountError::NotFound) => {}
         Err(error) => return Err(account_error(&jid, &error)),
     }
     archives.purge(&jid).await.map_err(|error| store_error(&jid, &error))
+}
+
+/// Is there an account, or what an interrupted removal left of its archive?
+pub async fn there_to_remove(
+    account: &BareJid,
+    accounts: &dyn AccountStore,
+    archives: &dyn ArchiveStore,
+) -> Result<(), String> {
+    let credentials = accounts.credentials(account).await.map_err(|error| account_error(account, &error))?;
+    let head = archives.head(account).await.map_err(|error| store_error(account, &error))?;
+    if credentials.is_some() || head.first < head.next {
+        return Ok(());
+    }
+    Err(account_error(account, &AccountError::NotFound))
 }
 
 async fn list(after: Option<&str>, limit: usize, accounts: &dyn AccountStore) -> Result<Response, String> {
@@ -82,16 +91,26 @@ async fn set_expires_after(
     accounts: &dyn AccountStore,
     archives: &dyn ArchiveStore,
 ) -> Result<(), String> {
+    let (jid, period) = checked_period(account, period, accounts).await?;
+    archives.set(&jid, SettingsChange::ExpiresAfter(period)).await.map_err(|error| store_error(&jid, &error))
+}
+
+/// The account and the period of a [`Request::SetExpiresAfter`], if there is such an account and it is a period.
+pub async fn checked_period(
+    account: &str,
+    period: Option<&str>,
+    accounts: &dyn AccountStore,
+) -> Result<(BareJid, Option<ExpiresAfter>), String> {
     let jid = account_jid(account)?;
     let period = match period {
         Some(text) => Some(text.parse::<ExpiresAfter>().map_err(|error| format!("{text:?} is {error}"))?),
         None => None,
     };
-    let there = accounts.credentials(&jid).await.map_err(|error| account_error(&jid, &error))?;
-    if there.is_none() {
-        return Err(account_error(&jid, &AccountError::NotFound));
+    match accounts.credentials(&jid).await {
+        Ok(Some(_)) => Ok((jid, period)),
+        Ok(None) => Err(account_error(&jid, &AccountError::NotFound)),
+        Err(error) => Err(account_error(&jid, &error)),
     }
-    archives.set(&jid, SettingsChange::ExpiresAfter(period)).await.map_err(|error| store_error(&jid, &error))
 }
 
 fn account_error(account: &BareJid, error: &AccountError) -> String {

@@ -200,8 +200,7 @@ pub const KEYS: &[Key] = &[
         path: "limits.connections",
         form: "a number from 1 to 1000000",
         default: Default::Value("10000"),
-        about: "The most connections at a time. Further ones wait until one ends. Mind the limit on open files\n\
-                (ulimit -n).",
+        about: "The most connections at a time. Further ones are refused. Mind the limit on open files (ulimit -n).",
         examples: &[],
     },
     Key {
