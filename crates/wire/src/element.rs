@@ -63,18 +63,22 @@ fn tree(pieces: &[&[u8]]) -> Result<Element, ElementError> {
     builder.root.take().ok_or_else(|| ElementError("no element".into()))
 }
 
-/// The bytes, lone carriage returns as the line feeds that they mean (the parser refuses them in attributes).
+/// The bytes with their line ends as XML means them (XML 1.0 §2.11). The parser would do it, except for a carriage
+/// return in an attribute value, which it refuses, or behind a bracket in a CDATA section, which it keeps.
 fn line_ends(pieces: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = pieces.concat();
-    for at in 0..bytes.len() {
-        if bytes.get(at) == Some(&b'\r')
-            && bytes.get(at + 1) != Some(&b'\n')
-            && let Some(byte) = bytes.get_mut(at)
-        {
-            *byte = b'\n';
-        }
+    let bytes = pieces.concat();
+    if !bytes.contains(&b'\r') {
+        return bytes;
     }
-    bytes
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter().peekable();
+    while let Some(&byte) = rest.next() {
+        if byte == b'\r' {
+            rest.next_if(|next| **next == b'\n');
+        }
+        out.push(if byte == b'\r' { b'\n' } else { byte });
+    }
+    out
 }
 
 fn options(max_token_length: usize) -> Options {

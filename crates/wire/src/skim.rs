@@ -173,9 +173,10 @@ impl Skimmer {
         }
     }
 
-    /// A skimmer that expects one stanza, with no stream around it.
+    /// A skimmer that expects one stanza, as if inside a stream whose default namespace is `jabber:client`.
     pub(crate) fn inside_stream() -> Self {
-        Self { depth: STREAM_DEPTH, ..Self::new() }
+        let default = Binding { depth: STREAM_DEPTH, prefix: None, ns: CLIENT.to_owned() };
+        Self { depth: STREAM_DEPTH, bindings: vec![default], ..Self::new() }
     }
 
     /// Whether the stream header has not been read whole.

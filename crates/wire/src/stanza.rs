@@ -89,9 +89,6 @@ impl Stanza {
         let at = skim.root.name_end;
         let (name, rest) = raw.split_at_checked(at).unwrap_or((&raw, &[]));
         let raw = Bytes::from([name, owed.as_bytes(), rest].concat());
-        if skim.root.ns.is_empty() {
-            return Self::parse_within(raw, limits);
-        }
         skim.shift(at, owed.len());
         Ok(Self::from_parts(raw, skim))
     }

@@ -263,8 +263,8 @@ fn element(depth: u32) -> BoxedStrategy<String> {
     let attrs = prop::collection::btree_map(0..4usize, attr, 0..3);
     let text = (odd_text(), 0..3).prop_map(|(text, form)| match form {
         0 => escape_text(&text).into_owned(),
-        1 => format!("<![CDATA[{}]]>", text.replace("]]>", "")),
-        _ => text.replace(['<', '&'], "\r").replace("]]>", ""),
+        1 => format!("<![CDATA[{}]]>", text.replace("]]>", "]) >")),
+        _ => text.replace(['<', '&', '>'], "\r"),
     });
     let children = if depth == 0 {
         prop::collection::vec(text.boxed(), 0..3).boxed()

@@ -429,7 +429,7 @@ fn read_cut(input: &[u8], cuts: &[prop::sample::Index]) -> Vec<Seen> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn pieces_make_no_difference(
