@@ -374,5 +374,7 @@ impl<'a> PlainMessage<'a> {
     }
 }
 
+pub mod client;
+
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ async fn own(
         (_, ns::ROSTER, "query") if on(Module::Roster) => {
             subscription::roster(session, request).await.map(Some)
         }
-        (Verb::Get, ns::DISCO_INFO, "query") if on(Module::Disco) => {
+        (Verb::Get, ns::DISCO_INFO, "query") => {
             no_node(request)?;
             let house = &session.house;
             let mut features = disco::DISCO.to_vec();
@@ -85,7 +85,7 @@ async fn own(
             }
             Ok(Some(disco::write_info(&[disco::Identity::account()], features)))
         }
-        (Verb::Get, ns::DISCO_ITEMS, "query") if on(Module::Disco) => {
+        (Verb::Get, ns::DISCO_ITEMS, "query") => {
             no_node(request)?;
             Ok(Some(disco::write_items([])))
         }
@@ -110,7 +110,7 @@ fn server(session: &Session, request: &Request<'_>) -> Result<String, StanzaErro
         }
         // RFC 3921 §3: sessions are always there, so starting one always works.
         (Verb::Set, ns::SESSION, "session") => Ok(String::new()),
-        (Verb::Get, ns::DISCO_INFO, "query") if settings.has(Module::Disco) => {
+        (Verb::Get, ns::DISCO_INFO, "query") => {
             no_node(request)?;
             let mut features = disco::DISCO.to_vec();
             let offered = [
@@ -124,7 +124,7 @@ fn server(session: &Session, request: &Request<'_>) -> Result<String, StanzaErro
                 .extend(offered.into_iter().filter(|(module, _)| settings.has(*module)).flat_map(|(_, f)| f));
             Ok(disco::write_info(&[disco::Identity::server(SOFTWARE)], features))
         }
-        (Verb::Get, ns::DISCO_ITEMS, "query") if settings.has(Module::Disco) => {
+        (Verb::Get, ns::DISCO_ITEMS, "query") => {
             no_node(request)?;
             Ok(disco::write_items([]))
         }

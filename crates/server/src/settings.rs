@@ -2,10 +2,8 @@
 //! is left to the binary.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use mammoth_archive::{DefaultPolicy, ExpiresAfter, Quota};
-use tokio_rustls::rustls::ServerConfig;
 
 /// The settings of a server. Nothing here changes while it runs.
 #[derive(Clone, Debug)]
@@ -24,8 +22,6 @@ pub struct Settings {
     pub allow_trim: bool,
     /// How often expired entries are let go, in seconds.
     pub expiry_interval_seconds: u64,
-    /// Certificates; `None` leaves only plain listeners.
-    pub tls: Option<Arc<ServerConfig>>,
     /// The bounds on what clients may take.
     pub limits: Limits,
 }
@@ -39,8 +35,6 @@ pub enum Module {
     Carbons,
     /// Contact lists and subscriptions (RFC 6121 §2, §3).
     Roster,
-    /// Service discovery (XEP-0030).
-    Disco,
     /// Ping (XEP-0199).
     Ping,
     /// Software version (XEP-0092).
@@ -49,8 +43,8 @@ pub enum Module {
 
 impl Module {
     /// Every module, in the order they are documented.
-    pub const ALL: [Module; 6] =
-        [Module::Mam, Module::Carbons, Module::Roster, Module::Disco, Module::Ping, Module::Version];
+    pub const ALL: [Module; 5] =
+        [Module::Mam, Module::Carbons, Module::Roster, Module::Ping, Module::Version];
 
     /// Its name in `modules_enabled`.
     #[must_use]
@@ -59,16 +53,9 @@ impl Module {
             Module::Mam => "mam",
             Module::Carbons => "carbons",
             Module::Roster => "roster",
-            Module::Disco => "disco",
             Module::Ping => "ping",
             Module::Version => "version",
         }
-    }
-
-    /// The module of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Module> {
-        Module::ALL.into_iter().find(|module| module.name() == name)
     }
 }
 
@@ -111,7 +98,6 @@ impl Settings {
             quota: Quota::default(),
             allow_trim: true,
             expiry_interval_seconds: 600,
-            tls: None,
             limits: Limits::default(),
         }
     }
