@@ -1,15 +1,15 @@
 //! Moments as text (XEP-0082, profile DateTime). Where they come from is left to the caller.
 //!
-//! Read and written in microseconds. A stamp that was written by [`write`] and is given back as `start` or `end`
+//! Read and written in microseconds. A stamp that was written by [`write()`] and is given back as `start` or `end`
 //! is exactly the same moment again.
 
 use mammoth_archive::Timestamp;
 use time::{Date, Month};
 
-const MICROS: i128 = 1_000_000;
-const DAY_SECONDS: i128 = 86_400;
+const MICROS: i64 = 1_000_000;
+const DAY_SECONDS: i64 = 86_400;
 /// The Julian day of 1970-01-01.
-const EPOCH_JULIAN_DAY: i128 = 2_440_588;
+const EPOCH_JULIAN_DAY: i64 = 2_440_588;
 /// 0000-01-01T00:00:00Z.
 const FIRST: Timestamp = Timestamp(-62_167_219_200_000_000);
 /// 9999-12-31T23:59:59.999999Z.
@@ -53,10 +53,9 @@ pub fn read(text: &str, rounding: Rounding) -> Result<Timestamp, NotADateTime> {
     let month = u8::try_from(month).ok().and_then(|month| Month::try_from(month).ok()).ok_or(NotADateTime)?;
     let day = u8::try_from(day).map_err(|_| NotADateTime)?;
     let date = Date::from_calendar_date(i32::from(year), month, day).map_err(|_| NotADateTime)?;
-    let days = i128::from(date.to_julian_day()) - EPOCH_JULIAN_DAY;
-    let seconds = i128::from(hour) * 3600 + i128::from(minute) * 60 + i128::from(second) - offset;
-    let all = (days * DAY_SECONDS + seconds) * MICROS + micros;
-    let stamp = i64::try_from(all).map(Timestamp).map_err(|_| NotADateTime)?;
+    let days = i64::from(date.to_julian_day()) - EPOCH_JULIAN_DAY;
+    let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second) - offset;
+    let stamp = Timestamp((days * DAY_SECONDS + seconds) * MICROS + micros);
     if (FIRST..=LAST).contains(&stamp) { Ok(stamp) } else { Err(NotADateTime) }
 }
 
@@ -64,13 +63,29 @@ pub fn read(text: &str, rounding: Rounding) -> Result<Timestamp, NotADateTime> {
 /// text stands for, become the nearest that has one.
 #[must_use]
 pub fn write(stamp: Timestamp) -> String {
-    let stamp = i128::from(stamp.clamp(FIRST, LAST).0);
+    let stamp = stamp.clamp(FIRST, LAST).0;
     let (days, of_day) = (stamp.div_euclid(DAY_SECONDS * MICROS), stamp.rem_euclid(DAY_SECONDS * MICROS));
     let (seconds, micros) = (of_day / MICROS, of_day % MICROS);
     let date = i32::try_from(days + EPOCH_JULIAN_DAY).ok().and_then(|day| Date::from_julian_day(day).ok());
     let (year, month, day) = date.unwrap_or(Date::MIN).to_calendar_date();
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z", u8::from(month))
+    let parts = [
+        (i64::from(year), 4, '-'),
+        (i64::from(u8::from(month)), 2, '-'),
+        (i64::from(day), 2, 'T'),
+        (seconds / 3600, 2, ':'),
+        (seconds / 60 % 60, 2, ':'),
+        (seconds % 60, 2, '.'),
+        (micros, 6, 'Z'),
+    ];
+    let mut out = String::with_capacity("CCYY-MM-DDThh:mm:ss.ssssssZ".len());
+    for (number, digits, then) in parts {
+        for power in (0..digits).rev() {
+            let digit = u8::try_from(number / 10_i64.pow(power) % 10).unwrap_or(0);
+            out.push(char::from(b'0' + digit));
+        }
+        out.push(then);
+    }
+    out
 }
 
 fn literal(rest: &mut &str, literal: &str) -> Result<(), NotADateTime> {
@@ -92,7 +107,7 @@ fn at_most(max: u16, number: u16) -> Result<u16, NotADateTime> {
 }
 
 /// The optional fraction of a second, in microseconds.
-fn fraction(rest: &mut &str, rounding: Rounding) -> Result<i128, NotADateTime> {
+fn fraction(rest: &mut &str, rounding: Rounding) -> Result<i64, NotADateTime> {
     let Some(tail) = rest.strip_prefix('.') else {
         return Ok(0);
     };
@@ -102,14 +117,14 @@ fn fraction(rest: &mut &str, rounding: Rounding) -> Result<i128, NotADateTime> {
         return Err(NotADateTime);
     }
     *rest = tail;
-    let mut digits = digits.bytes().map(|digit| i128::from(digit - b'0'));
+    let mut digits = digits.bytes().map(|digit| i64::from(digit - b'0'));
     let micros = (0..6).fold(0, |micros, _| micros * 10 + digits.next().unwrap_or(0));
     let beyond = digits.any(|digit| digit != 0);
     Ok(if beyond && rounding == Rounding::Up { micros + 1 } else { micros })
 }
 
 /// The time zone that is the whole of `rest`, in seconds east of UTC.
-fn offset(rest: &str) -> Result<i128, NotADateTime> {
+fn offset(rest: &str) -> Result<i64, NotADateTime> {
     if rest == "Z" {
         return Ok(0);
     }
@@ -124,7 +139,7 @@ fn offset(rest: &str) -> Result<i128, NotADateTime> {
     if !rest.is_empty() {
         return Err(NotADateTime);
     }
-    Ok(sign * (i128::from(hours) * 3600 + i128::from(minutes) * 60))
+    Ok(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
 
 #[cfg(test)]

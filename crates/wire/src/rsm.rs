@@ -64,7 +64,7 @@ fn number(text: &str) -> Result<u64, StanzaError> {
 
 /// What is said of a page that was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// The ids of its oldest and its newest entry; `None` for an empty page.
     pub edges: Option<(&'a StanzaId, &'a StanzaId)>,
     /// How many entries stand before the first.
