@@ -161,3 +161,43 @@ pub async fn walk(
     }
     Ok(walk)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::body;
+
+    fn page(messages: &[u64], complete: bool, count: Option<u64>) -> Page {
+        let entries = messages.iter().map(|seq| {
+            let mut text = Vec::new();
+            body(&mut text, "t", *seq);
+            Entry { id: vec![1], stamp: String::new(), body: text }
+        });
+        let entries = entries.collect();
+        Page { entries, complete, count, first: None, last: None, took: Duration::ZERO }
+    }
+
+    fn judge(judged: &Page, max: usize) -> bool {
+        let expected = Expected { tag: "t", messages: &[3, 5, 7, 9], whole: true };
+        let mut faults = Faults::default();
+        expected.check_last(judged, max, &mut faults);
+        faults.is_empty()
+    }
+
+    #[test]
+    fn the_right_last_page_is_right() {
+        assert!(judge(&page(&[7, 9], false, Some(4)), 2));
+        assert!(judge(&page(&[3, 5, 7, 9], true, None), 50));
+    }
+
+    #[test]
+    fn wrong_last_pages_are_faults() {
+        assert!(!judge(&page(&[5, 9], false, None), 2), "a gap");
+        assert!(!judge(&page(&[9, 7], false, None), 2), "the order");
+        assert!(!judge(&page(&[9], false, None), 2), "too short");
+        assert!(!judge(&page(&[9, 9], false, None), 2), "twice");
+        assert!(!judge(&page(&[7, 9], true, None), 2), "claims to be complete");
+        assert!(!judge(&page(&[7, 9], false, Some(5)), 2), "the count");
+        assert!(!judge(&page(&[], true, Some(4)), 2), "nothing");
+    }
+}

@@ -39,6 +39,7 @@ use crate::{
         null,
         page::{self, Reading},
     },
+    text::Plan,
 };
 
 /// Puts the same load on any XMPP archive server and says what it measured, as JSON lines.
@@ -148,6 +149,11 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         idle: u64,
     },
+    /// Print the messages of a filled archive: number, contact, body; for filling a peer's tables directly.
+    Script {
+        #[command(flatten)]
+        archive: Archive,
+    },
     /// Turn result files into Markdown tables and a plot.
     Report(report::Report),
 }
@@ -187,6 +193,11 @@ fn run(cli: Cli) -> Result<bool> {
     let Common { server, domain, tls, accounts_prefix: prefix, password, label, durability, .. } = cli.common;
     match cli.command {
         Command::Report(report) => return report.write().map(|()| true),
+        Command::Script { archive } => {
+            let depth = archive.depth.depth;
+            let plan = Plan { owner: account(&prefix, "o", depth), depth, contacts: archive.contacts };
+            return text::script(&plan, &prefix).map(|()| true);
+        }
         Command::Accounts { pairs, contacts, depths, idle } => {
             let mut names: Vec<String> = (0..pairs.max(idle)).map(|n| account(&prefix, "a", n)).collect();
             names.extend((0..pairs).map(|n| account(&prefix, "b", n)));
@@ -222,7 +233,7 @@ fn run(cli: Cli) -> Result<bool> {
             Command::Null(load) => null::run(&bench, load).await,
             Command::NullRelay => null::relay().await,
             Command::Limits(limits) => limits::run(&bench, limits),
-            Command::Accounts { .. } | Command::Report(_) => Ok(()),
+            Command::Accounts { .. } | Command::Script { .. } | Command::Report(_) => Ok(()),
         }
     })?;
     Ok(!bench.recorder.faulty())

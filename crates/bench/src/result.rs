@@ -112,6 +112,12 @@ impl Faults {
         }
     }
 
+    /// True if nothing went wrong.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
     /// Takes over those of a part.
     pub fn merge(&mut self, part: Self) {
         self.total += part.total;

@@ -2,7 +2,7 @@
 //! checked to the byte; and who of an archive's contacts is addressed by which message. Sending is left to the
 //! scenarios.
 
-use std::io::Write;
+use std::io::{BufWriter, Write, stdout};
 
 /// The length of every body, in bytes.
 pub const BODY_BYTES: usize = 100;
@@ -111,6 +111,23 @@ impl Plan {
     pub fn messages(&self, contact: Option<u64>) -> Vec<u64> {
         (0..self.depth).filter(|seq| contact.is_none_or(|c| self.contact(*seq) == c)).collect()
     }
+}
+
+/// Prints all messages of `plan`, one per line: number, contact, body.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn script(plan: &Plan, prefix: &str) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(stdout().lock());
+    let mut line = Vec::new();
+    for seq in 0..plan.depth {
+        line.clear();
+        write!(line, "{seq}\t{prefix}c{}\t", plan.contact(seq))?;
+        body(&mut line, &plan.owner, seq);
+        line.push(b'\n');
+        out.write_all(&line)?;
+    }
+    Ok(out.flush()?)
 }
 
 #[cfg(test)]

@@ -205,3 +205,78 @@ fn every(period: Duration) -> Interval {
     interval.set_missed_tick_behavior(MissedTickBehavior::Burst);
     interval
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const MESSAGES: u64 = 8;
+
+    /// Lets one pair talk through a relay that passes on what `spoil` makes of the messages.
+    async fn talk(spoil: fn(Vec<String>) -> Vec<String>) -> Seen {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let a = Conn::open(addr, true).await.unwrap();
+        let (mut from_a, _) = listener.accept().await.unwrap();
+        let b = Conn::open(addr, true).await.unwrap();
+        let (mut to_b, _) = listener.accept().await.unwrap();
+        let relay = tokio::spawn(async move {
+            let (mut read, mut chunk) = (String::new(), [0; 4096]);
+            while read.matches("</message>").count() < MESSAGES as usize {
+                let n = from_a.read(&mut chunk).await.unwrap();
+                read.push_str(std::str::from_utf8(&chunk[..n]).unwrap());
+            }
+            let messages = read.split_inclusive("</message>").map(str::to_owned).collect();
+            to_b.write_all(spoil(messages).concat().as_bytes()).await.unwrap();
+            (from_a, to_b)
+        });
+        let mut pair = Pair { a, b, to: "b@localhost".to_owned(), tag: "t".to_owned(), next: 0 };
+        let until = Until {
+            messages: MESSAGES,
+            time: clock::now() + Duration::from_secs(60),
+            flag: Arc::new(AtomicBool::new(false)),
+        };
+        let seen = pair.run(Pace::Window(MESSAGES), until, &AtomicU64::new(0)).await.unwrap();
+        relay.await.unwrap();
+        seen
+    }
+
+    #[tokio::test]
+    async fn what_arrives_once_and_in_order_is_right() {
+        let seen = talk(|messages| messages).await;
+        assert_eq!((seen.received, seen.latencies.len()), (MESSAGES, MESSAGES));
+        assert!(seen.faults.is_empty());
+    }
+
+    #[tokio::test]
+    async fn swapped_messages_are_faults() {
+        let seen = talk(|mut messages| {
+            messages.swap(2, 3);
+            messages
+        });
+        assert!(!seen.await.faults.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_twice_is_a_fault() {
+        let seen = talk(|mut messages| {
+            messages[4] = messages[3].clone();
+            messages
+        });
+        assert!(!seen.await.faults.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_changed_body_is_a_fault() {
+        let seen = talk(|mut messages| {
+            messages[5] = messages[5].replace("</body>", "!</body>");
+            messages
+        });
+        assert!(!seen.await.faults.is_empty());
+    }
+}
