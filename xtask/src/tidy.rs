@@ -85,6 +85,9 @@ const ABSENT_FROM_FLOOR_0: &[&str] = &[
 /// The only crate that may contain `unsafe`: it speaks to C.
 const UNSAFE_ALLOWED_IN: &str = "crates/prosody/";
 
+/// The page that gives a reason for each dependency.
+const DEPENDENCIES_PAGE: &str = "docs/decisions/0001-dependencies.md";
+
 /// The pages whose mentions of files must be true.
 const PAGES: &[&str] = &["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"];
 
@@ -94,6 +97,8 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let packages = packages(root)?;
     complaints.extend(edges(&packages));
     complaints.extend(floor_0_dependencies(&packages));
+    let reasons = fs::read_to_string(root.join(DEPENDENCIES_PAGE)).unwrap_or_default();
+    complaints.extend(unexplained(&packages, &reasons));
     for page in PAGES {
         match fs::read_to_string(root.join(page)) {
             Ok(text) => complaints.extend(named_files(page, &text, |path| root.join(path).exists())),
@@ -190,6 +195,19 @@ fn floor_0_dependencies(packages: &[Package]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Dependencies from elsewhere for which the page of reasons has no line.
+fn unexplained(packages: &[Package], reasons: &str) -> Vec<String> {
+    let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let used: BTreeSet<&String> =
+        packages.iter().flat_map(|package| package.normal.iter().chain(&package.dev)).collect();
+    used.into_iter()
+        .filter(|name| !ours.contains(name.as_str()) && !reasons.contains(&format!("`{name}`")))
+        .map(|name| {
+            format!("{DEPENDENCIES_PAGE}: says nothing of `{name}`; add a line that says why it is there")
+        })
+        .collect()
 }
 
 /// Paths of ours that a page names, in code or in a link, and that are not there.
@@ -337,6 +355,16 @@ mod tests {
         let complaints = floor_0_dependencies(&[package("mammoth-archive", &["jid", "tokio"], &["tokio"])]);
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("may not use tokio"), "{complaints:?}");
+    }
+
+    #[test]
+    fn each_dependency_has_its_reason() {
+        let packages =
+            [package("mammoth-archive", &["jid"], &["proptest"]), package("x", &["mammoth-archive"], &[])];
+        assert_eq!(unexplained(&packages, "| `jid` | … |\n| `proptest` | … |"), [""; 0]);
+        let complaints = unexplained(&packages, "| `jid` | why |");
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].contains("says nothing of `proptest`"), "{complaints:?}");
     }
 
     #[test]
