@@ -10,6 +10,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Nested elements, the stanza itself being the first.
     pub depth: usize,
+    /// Direct children of one stanza. Each is remembered with its attributes, at a multiple of its bytes.
+    pub children: usize,
     /// Attributes of one element, namespace declarations included.
     pub attributes: usize,
     /// Namespace declarations in force at one place, those of the stream header included.
@@ -25,6 +27,7 @@ impl Limits {
             stanza_bytes: 16 * 1024,
             header_bytes: 4 * 1024,
             depth: 16,
+            children: 64,
             attributes: 32,
             namespaces: 32,
             attribute_bytes: 4 * 1024,
@@ -37,6 +40,7 @@ impl Limits {
             stanza_bytes: 256 * 1024,
             header_bytes: 4 * 1024,
             depth: 64,
+            children: 1024,
             attributes: 64,
             namespaces: 128,
             attribute_bytes: 64 * 1024,

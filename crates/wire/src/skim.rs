@@ -218,7 +218,7 @@ impl Skimmer {
                 self.attribute(prefix, name, value, Span { start, end }, limits)?;
                 Ok(Skimmed::Nothing)
             }
-            RawEvent::ElementHeadClose(_) => self.head_end(end),
+            RawEvent::ElementHeadClose(_) => self.head_end(end, limits),
             RawEvent::ElementFoot(_) => Ok(self.foot(start, end)),
             RawEvent::Text(_, text) => {
                 if self.depth == STREAM_DEPTH && !text.is_empty() {
@@ -270,7 +270,7 @@ impl Skimmer {
         Ok(())
     }
 
-    fn head_end(&mut self, end: usize) -> Result<Skimmed, StreamError> {
+    fn head_end(&mut self, end: usize, limits: &Limits) -> Result<Skimmed, StreamError> {
         let Some(tag) = self.tag.take() else {
             return Ok(Skimmed::Nothing);
         };
@@ -301,6 +301,9 @@ impl Skimmer {
             return Ok(Skimmed::Header(head));
         }
         match &mut self.skim {
+            Some(skim) if skim.children.len() >= limits.children => {
+                return Err(StreamError::policy("too many children"));
+            }
             Some(skim) => skim.children.push(head),
             None => {
                 let declares_default = self

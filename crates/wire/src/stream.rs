@@ -15,6 +15,9 @@ use crate::skim::{Skim, Skimmed, Skimmer, xml_lang};
 use crate::stanza::{Kind, Stanza};
 use crate::stream_error::{StreamCondition, StreamError};
 
+/// How large a buffer a silent stream keeps; one that a long stanza has made larger is given back.
+const BUFFER_KEPT_BYTES: usize = 16 * 1024;
+
 /// Something whole that the peer sent.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // events are handled one at a time, never stored in bulk
@@ -291,5 +294,9 @@ impl Source {
         self.buf.advance(self.fed.min(self.buf.len()));
         self.clean = self.clean.saturating_sub(self.fed);
         self.fed = 0;
+        if self.buf.is_empty() && self.buf.capacity() > BUFFER_KEPT_BYTES {
+            self.buf = BytesMut::new();
+            self.parser.release_temporaries();
+        }
     }
 }
