@@ -79,6 +79,28 @@ pub struct Appended {
     entries: Arc<[NewEntry]>,
 }
 
+impl Appended {
+    fn at(mint: &IdMint, head: Head, stamp: Timestamp, entries: Arc<[NewEntry]>) -> Appended {
+        let ids = (0..).zip(entries.iter()).map(|(i, _)| mint.id(head.next.offset(i))).collect();
+        let next = head.next.offset(i64::try_from(entries.len()).unwrap_or(i64::MAX));
+        Appended {
+            at: head.next,
+            head: Head { first: head.first, next, last_stamp: stamp },
+            stamp,
+            ids,
+            entries,
+        }
+    }
+
+    /// The same messages in another place, after the one given before has turned out to be taken.
+    #[must_use]
+    pub fn moved(&self, mint: &IdMint, head: Head, now: Timestamp) -> Appended {
+        let stamp = now.max(head.last_stamp);
+        let entries = self.entries.iter().map(|entry| NewEntry { stamp, ..entry.clone() }).collect();
+        Appended::at(mint, head, stamp, entries)
+    }
+}
+
 /// The ends of an archive as clients see them (XEP-0313 §5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
@@ -142,20 +164,14 @@ impl Archive {
     #[must_use]
     pub fn prepare(mint: &IdMint, head: Head, now: Timestamp, arrivals: Vec<Arrival>) -> Appended {
         let stamp = now.max(head.last_stamp);
-        let ids = (0..).zip(&arrivals).map(|(i, _)| mint.id(head.next.offset(i))).collect();
-        let entries: Arc<[NewEntry]> = arrivals
-            .into_iter()
-            .map(|Arrival { with, stanza, message_id }| NewEntry {
-                with,
-                stamp,
-                stanza,
-                message_id,
-                foreign_id: None,
-            })
-            .collect();
-        let next = head.next.offset(i64::try_from(entries.len()).unwrap_or(i64::MAX));
-        let after = Head { first: head.first, next, last_stamp: stamp };
-        Appended { at: head.next, head: after, stamp, ids, entries }
+        let entries = arrivals.into_iter().map(|Arrival { with, stanza, message_id }| NewEntry {
+            with,
+            stamp,
+            stanza,
+            message_id,
+            foreign_id: None,
+        });
+        Appended::at(mint, head, stamp, entries.collect())
     }
 
     /// Makes a prepared batch durable. Repeatable.

@@ -497,27 +497,33 @@ impl Write {
     /// Makes a batch durable, repeating what may or may not have been done.
     async fn append(&self, arrivals: Vec<Arrival>) -> Result<Appended, ()> {
         let watch = Stopwatch::start();
+        let archive = &self.house.archive;
         let count = arrivals.len();
-        let mut head = self.head;
+        let mut waiting = Some(arrivals);
         let mut batch: Option<Appended> = None;
+        let mut head = self.head;
         for attempt in 0..APPEND_TRIES {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(APPEND_PAUSE_MS << attempt.min(8))).await;
             }
-            let result = match (&batch, head) {
-                (Some(batch), _) => self.house.archive.append(&self.owner, batch).await,
-                (None, Some(head)) => {
-                    let prepared = Archive::prepare(&self.mint, head, clock::now(), arrivals.clone());
-                    self.house.archive.append(&self.owner, batch.insert(prepared)).await
+            let known = match head {
+                Some(head) => Ok(head),
+                None => archive.store().head(&self.owner).await,
+            };
+            let result = match known {
+                Ok(known) => {
+                    // A batch keeps its place until the archive says that it is taken.
+                    let placed = match (batch.take(), waiting.take()) {
+                        (Some(batch), _) if head.is_some() => batch,
+                        (Some(batch), _) => batch.moved(&self.mint, known, clock::now()),
+                        (None, arrivals) => {
+                            Archive::prepare(&self.mint, known, clock::now(), arrivals.unwrap_or_default())
+                        }
+                    };
+                    head = Some(known);
+                    archive.append(&self.owner, batch.insert(placed)).await
                 }
-                (None, None) => match self.house.archive.store().head(&self.owner).await {
-                    Ok(known) => {
-                        head = Some(known);
-                        let prepared = Archive::prepare(&self.mint, known, clock::now(), arrivals.clone());
-                        self.house.archive.append(&self.owner, batch.insert(prepared)).await
-                    }
-                    Err(error) => Err(error),
-                },
+                Err(error) => Err(error),
             };
             match result {
                 Ok(()) => {
@@ -526,7 +532,7 @@ impl Write {
                 }
                 Err(StoreError::Conflict(next)) => {
                     warn!(archive.owner = %self.owner, %next, "another writer has appended; asking again");
-                    (head, batch) = (None, None);
+                    head = None;
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
                     warn!(archive.owner = %self.owner, %error, attempt, "append of unknown outcome; repeating");

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mammoth_wire::header::STREAM_END;
+use mammoth_wire::stream_error::{StreamCondition, StreamError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -47,6 +49,10 @@ pub async fn run(
     let mut stopped = stop;
     stopping(&mut stopped).await;
     tasks.close();
+    let error = StreamError::new(StreamCondition::SystemShutdown, "the server is stopping");
+    for resource in house.online.all() {
+        resource.outbox.close(format!("{}{STREAM_END}", error.to_xml()).into());
+    }
     if tokio::time::timeout(Duration::from_secs(STOP_SECONDS), tasks.wait()).await.is_err() {
         warn!(left = tasks.len(), "some sessions did not end in time");
     }

@@ -76,8 +76,11 @@ async fn unavailable(session: &Session, stanza: &Stanza) {
     }
 }
 
-/// Tells everybody that a session which may not have said so itself is gone.
+/// Tells everybody that a session which may not have said so itself is gone; nobody, when another has taken its place.
 pub async fn gone(session: &Session) {
+    if session.house.online.find(session.jid()).is_some() {
+        return;
+    }
     let text = "<presence xmlns='jabber:client' type='unavailable'/>";
     if let Ok(stanza) = Stanza::parse(Bytes::from_static(text.as_bytes())) {
         unavailable(session, &stanza).await;

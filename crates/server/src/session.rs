@@ -120,7 +120,11 @@ pub async fn run(house: Arc<House>, bound: Bound, mut stop: watch::Receiver<bool
             session.house.metrics.stream_errors.inc();
             outbox.close(format!("{}{STREAM_END}", error.to_xml()).into());
         }
-        End::Gone => outbox.close(STREAM_END.into()),
+        End::Gone => {
+            // What is under way may still have something to tell.
+            session.settle().await;
+            outbox.close(STREAM_END.into());
+        }
     }
     session.house.online.remove(&session.resource);
     session.settle().await;
