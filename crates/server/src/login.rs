@@ -167,11 +167,11 @@ async fn authenticate(house: &Arc<House>, stream: &mut Stream<Io>) -> Result<Bar
         match attempt(house, stream, &offer, &exporter, &domain, &request).await {
             Ok((account, last)) => {
                 stream.send(&sasl::success(&last)).await?;
-                stream.reader.reset();
                 stream.reader.set_limits(Limits {
                     stanza_bytes: house.settings.limits.stanza_bytes,
                     ..Limits::authenticated()
                 });
+                stream.reader.reset();
                 return Ok(account);
             }
             Err(Refused::Login(failure)) => {
