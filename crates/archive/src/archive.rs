@@ -274,20 +274,27 @@ impl Archive {
         tombstone: impl FnOnce(&Entry) -> Bytes + Send,
     ) -> Result<bool, StoreError> {
         let mint = self.mint(owner);
-        let candidates = self.store.find(owner, with, message_id, RETRACT_CANDIDATES_MAX).await?;
-        let filter = Filter { ids: Some(candidates), ..Filter::default() };
-        let page = PageRequest { max: RETRACT_CANDIDATES_MAX, start: PageStart::First };
-        let candidates = match self.store.page(owner, Query { filter, page }).await {
-            Ok(page) => page.entries,
-            Err(StoreError::NotFound(_)) => return Ok(false),
-            Err(error) => return Err(error),
+        let mut candidates = self.store.find(owner, with, message_id, RETRACT_CANDIDATES_MAX).await?;
+        let entries = loop {
+            let filter = Filter { ids: Some(candidates.clone()), ..Filter::default() };
+            let page = PageRequest { max: RETRACT_CANDIDATES_MAX, start: PageStart::First };
+            match self.store.page(owner, Query { filter, page }).await {
+                Ok(page) => break page.entries,
+                // It has expired since; a newer one may still stand. Each turn takes at least one away.
+                Err(StoreError::NotFound(gone)) if candidates.contains(&gone) => {
+                    candidates.retain(|candidate| *candidate > gone);
+                }
+                Err(error) => return Err(error),
+            }
         };
-        for stored in candidates.into_iter().rev().filter(|stored| !stored.retracted) {
+        for stored in entries.into_iter().rev().filter(|stored| !stored.retracted) {
             let position = stored.position;
             let entry = publish(&mint, stored);
             if is_it(&entry) {
-                self.store.retract(owner, position, tombstone(&entry)).await?;
-                return Ok(true);
+                return match self.store.retract(owner, position, tombstone(&entry)).await {
+                    Err(StoreError::NotFound(_)) => Ok(false),
+                    done => done.map(|()| true),
+                };
             }
         }
         Ok(false)

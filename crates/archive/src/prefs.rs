@@ -240,7 +240,7 @@ mod tests {
     fn naive(default: DefaultPolicy, always: &[Jid], never: &[Jid], with: &Jid, in_roster: bool) -> bool {
         let closeness = |entry: &Jid| match entry.is_bare() {
             false if entry == with => 2,
-            true if *entry == Jid::from(with.to_bare()) => 1,
+            true if *entry == with.to_bare() => 1,
             _ => 0,
         };
         let best = |list: &[Jid]| list.iter().map(closeness).max().unwrap_or(0);
