@@ -1,0 +1,672 @@
+//! A segment, read: one immutable SQLite file of entries in the order of (archive, position), with what is needed
+//! to find them by position, stamp, conversation and id. Making one is left to `build`; which segments hold what
+//! to `state`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use zstd::zstd_safe::{DCtx, DDict, get_frame_content_size};
+
+use crate::format::{Cursor, Damaged, FORMAT, Record};
+use crate::state::Extent;
+
+/// `application_id` of a segment ("Mams").
+pub const APPLICATION: i64 = 0x4d61_6d73;
+/// What a block may grow to when it is decompressed; anything larger was not written by us.
+const BLOCK_BYTES_MAX: u64 = 1 << 30;
+/// Pages that one connection keeps, in KiB (negative, as SQLite wants it).
+const CACHE_KIB: i64 = -256;
+
+/// Why a segment could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// Its file is not there.
+    #[error("{} is missing", .0.display())]
+    Missing(PathBuf),
+    /// Of another version of the format, or no segment at all.
+    #[error("{} is of format {found}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version it says.
+        found: i64,
+    },
+    /// Not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// SQLite could not.
+    #[error("segment {segment}: {source}")]
+    Sqlite {
+        /// Which segment.
+        segment: u32,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+/// Where a segment lies.
+pub fn path(dir: &Path, segment: u32) -> PathBuf {
+    dir.join("segments").join(format!("{segment}.sqlite"))
+}
+
+/// One segment.
+pub struct Segment {
+    /// The number in its file name.
+    pub number: u32,
+    /// Its place among the segments.
+    pub place: i64,
+    /// How often its entries were merged.
+    pub level: u32,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// The size of its file.
+    pub file_bytes: u64,
+    path: PathBuf,
+    lost: AtomicU64,
+    obsolete: AtomicBool,
+    connections: Mutex<Vec<Connection>>,
+    dictionaries: Mutex<HashMap<u32, Arc<DDict<'static>>>>,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Segment({})", self.number)
+    }
+}
+
+/// An obsolete segment's file goes when its last reader lets go of it.
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.connections.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+            if let Err(error) = std::fs::remove_file(&self.path) {
+                tracing::warn!(segment = self.number, %error, "an obsolete segment could not be removed");
+            }
+        }
+    }
+}
+
+/// What a segment says of one archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtentRow {
+    /// Which archive.
+    pub archive: u32,
+    /// What it holds of it.
+    pub extent: Extent,
+    /// The stamps of the first and the last entry.
+    pub stamps: (i64, i64),
+}
+
+/// What stands beside a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockMeta {
+    /// Its number.
+    pub block: u32,
+    /// Whose entries.
+    pub archive: u32,
+    /// The position of the first.
+    pub first: i64,
+    /// How many.
+    pub count: u32,
+    /// The stamp of the first.
+    pub stamp: i64,
+    /// Bytes of stanzas in the archive's blocks before it in this segment.
+    pub bytes_before: u64,
+}
+
+impl BlockMeta {
+    fn next(&self) -> i64 {
+        self.first.saturating_add(i64::from(self.count))
+    }
+}
+
+/// The positions of a conversation's entries in a segment.
+#[derive(Clone, Debug)]
+enum Conversation {
+    Few(Vec<i64>),
+    Many(u64),
+}
+
+impl Segment {
+    /// Takes a segment into use.
+    pub fn open(dir: &Path, row: crate::catalog::SegmentRow) -> Result<Segment, SegmentError> {
+        let path = path(dir, row.segment);
+        let Ok(metadata) = std::fs::metadata(&path) else { return Err(SegmentError::Missing(path)) };
+        let segment = Segment {
+            number: row.segment,
+            place: row.place,
+            level: row.level,
+            entries: row.entries,
+            file_bytes: metadata.len(),
+            path,
+            lost: AtomicU64::new(0),
+            obsolete: AtomicBool::new(false),
+            connections: Mutex::default(),
+            dictionaries: Mutex::default(),
+        };
+        let reader = segment.reader()?;
+        reader.check_version()?;
+        drop(reader);
+        Ok(segment)
+    }
+
+    /// Says that so many of its entries have expired.
+    pub fn lost(&self, entries: u64) {
+        self.lost.fetch_add(entries, Ordering::AcqRel);
+    }
+
+    /// How many of its entries are still needed, at most.
+    pub fn live(&self) -> u64 {
+        self.entries.saturating_sub(self.lost.load(Ordering::Acquire))
+    }
+
+    /// Its file is to go when nobody reads it any more.
+    pub fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    /// A reader, for one thread at a time.
+    pub fn reader(&self) -> Result<Reader<'_>, SegmentError> {
+        let pooled = self.connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => self.connect().map_err(|source| self.sqlite(source))?,
+        };
+        Ok(Reader { segment: self, connection: Some(connection) })
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(uri(&self.path), flags)?;
+        connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+        Ok(connection)
+    }
+
+    fn sqlite(&self, source: rusqlite::Error) -> SegmentError {
+        SegmentError::Sqlite { segment: self.number, source }
+    }
+}
+
+/// The file as an address that tells SQLite that it never changes: no locks are taken and none are looked for.
+fn uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                uri.push(char::from(*byte))
+            }
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+/// What one reading thread needs besides the files: room to decompress.
+pub struct Scratch {
+    context: DCtx<'static>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { context: DCtx::create() }
+    }
+}
+
+/// One block, decompressed.
+#[derive(Debug)]
+pub struct Block {
+    /// The position of its first entry.
+    pub first: i64,
+    /// How many entries it has.
+    pub count: u32,
+    bytes: Vec<u8>,
+    entries_at: usize,
+}
+
+impl Block {
+    /// Whether it holds this position.
+    pub fn holds(&self, position: i64) -> bool {
+        position >= self.first && position < self.first.saturating_add(i64::from(self.count))
+    }
+
+    /// Shows its entries in order.
+    pub fn each<'a, E: From<Damaged>>(
+        &'a self,
+        mut show: impl FnMut(i64, Record<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut cursor = Cursor::new(self.bytes.get(self.entries_at..).unwrap_or_default());
+        let mut last = 0;
+        for position in (self.first..).take(self.count as usize) {
+            let record = Record::take(&mut cursor, last)?;
+            last = record.stamp;
+            show(position, record)?;
+        }
+        if !cursor.is_done() {
+            return Err(Damaged::new("a block is longer than its entries").into());
+        }
+        Ok(())
+    }
+}
+
+/// A connection to a segment, returned to it when dropped.
+pub struct Reader<'a> {
+    segment: &'a Segment,
+    connection: Option<Connection>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.segment.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// The connection behind, for what reads a segment as a whole.
+    pub fn connection(&self) -> Result<&Connection, SegmentError> {
+        self.connection.as_ref().ok_or_else(|| Damaged::new("a reader without a connection").into())
+    }
+
+    fn row<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        f: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, SegmentError> {
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(|e| self.segment.sqlite(e))?;
+        statement.query_row(params, f).optional().map_err(|e| self.segment.sqlite(e))
+    }
+
+    fn check_version(&self) -> Result<(), SegmentError> {
+        let version = self.row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        let application = self.row("PRAGMA application_id", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        if (application, version) != (APPLICATION, FORMAT) {
+            return Err(SegmentError::Version { path: self.segment.path.clone(), found: version });
+        }
+        Ok(())
+    }
+
+    /// What it holds, by archive.
+    pub fn extents(&self) -> Result<Vec<ExtentRow>, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let connection = self.connection()?;
+        let mut select = connection.prepare("SELECT data FROM extents ORDER BY archive").map_err(sqlite)?;
+        let mut rows = select.query([]).map_err(sqlite)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let data = row.get_ref(0).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+            read_extents(data, self.segment.number, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn meta(&self, block: u32) -> Result<BlockMeta, SegmentError> {
+        let sql = "SELECT archive, first, count, stamp, bytes_before FROM blocks WHERE block = ?1";
+        let found = self.row(sql, [block], |row| {
+            Ok(BlockMeta {
+                block,
+                archive: row.get(0)?,
+                first: row.get(1)?,
+                count: row.get(2)?,
+                stamp: row.get(3)?,
+                bytes_before: row.get::<_, i64>(4)? as u64,
+            })
+        })?;
+        found.ok_or_else(|| self.damaged(format!("block {block} is missing")))
+    }
+
+    fn damaged(&self, what: String) -> SegmentError {
+        Damaged::new(format!("segment {}: {what}", self.segment.number)).into()
+    }
+
+    /// The block that holds a position of an extent: guessed by proportion, since blocks are mostly of one size.
+    pub fn block_of(&self, extent: &Extent, position: i64) -> Result<BlockMeta, SegmentError> {
+        let (mut low, mut high) =
+            (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
+        let (mut low_at, mut high_at) = (extent.first, extent.next());
+        let mut probes = 0;
+        while low <= high && (low_at..high_at).contains(&position) {
+            let guess = if probes < GUESSES {
+                let share = i128::from(position.saturating_sub(low_at)) * i128::from(high - low + 1);
+                low + i64::try_from(share / i128::from(high_at.saturating_sub(low_at)).max(1)).unwrap_or(0)
+            } else {
+                low + (high - low) / 2
+            };
+            probes += 1;
+            let meta = self.meta(u32::try_from(guess.clamp(low, high)).unwrap_or(u32::MAX))?;
+            if position < meta.first {
+                high = guess - 1;
+                high_at = meta.first;
+            } else if position >= meta.next() {
+                low = guess + 1;
+                low_at = meta.next();
+            } else {
+                return Ok(meta);
+            }
+        }
+        Err(self.damaged(format!("no block holds position {position}")))
+    }
+
+    /// A block, decompressed and checked.
+    pub fn block(&self, meta: &BlockMeta, scratch: &mut Scratch) -> Result<Block, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let mut statement = self
+            .connection()?
+            .prepare_cached("SELECT dictionary, data FROM blocks WHERE block = ?1")
+            .map_err(sqlite)?;
+        let mut rows = statement.query([meta.block]).map_err(sqlite)?;
+        let Some(row) = rows.next().map_err(sqlite)? else {
+            return Err(self.damaged(format!("block {} is missing", meta.block)));
+        };
+        let dictionary = row.get::<_, u32>(0).map_err(sqlite)?;
+        let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+        self.unpack(meta, dictionary, data, scratch)
+    }
+
+    /// The same of a block's row that was read already.
+    pub fn unpack(
+        &self,
+        meta: &BlockMeta,
+        dictionary: u32,
+        data: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Block, SegmentError> {
+        let broken = |what: &str| self.damaged(format!("block {}: {what}", meta.block));
+        let size = get_frame_content_size(data).ok().flatten().filter(|size| *size <= BLOCK_BYTES_MAX);
+        let size =
+            size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| broken("its size is unknown"))?;
+        let mut bytes = Vec::with_capacity(size);
+        let done = if dictionary == 0 {
+            scratch.context.decompress(&mut bytes, data)
+        } else {
+            let dictionary = self.dictionary(dictionary)?;
+            scratch.context.decompress_using_ddict(&mut bytes, data, &dictionary)
+        };
+        done.map_err(|code| broken(zstd::zstd_safe::get_error_name(code)))?;
+        let mut cursor = Cursor::new(&bytes);
+        let (archive, first, count) = (cursor.varint()?, cursor.signed()?, cursor.varint()?);
+        if (archive, first, count) != (u64::from(meta.archive), meta.first, u64::from(meta.count)) {
+            return Err(broken("what it holds is not what stands beside it"));
+        }
+        let entries_at = cursor.at();
+        Ok(Block { first, count: meta.count, bytes, entries_at })
+    }
+
+    fn dictionary(&self, number: u32) -> Result<Arc<DDict<'static>>, SegmentError> {
+        let known =
+            self.segment.dictionaries.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
+        if let Some(dictionary) = known {
+            return Ok(dictionary);
+        }
+        let sql = "SELECT data FROM dictionaries WHERE dictionary = ?1";
+        let data = self.row(sql, [number], |row| row.get::<_, Vec<u8>>(0))?;
+        let data = data.ok_or_else(|| self.damaged(format!("dictionary {number} is missing")))?;
+        let made = DDict::try_create(&data)
+            .ok_or_else(|| self.damaged(format!("dictionary {number} is damaged")))?;
+        let made = Arc::new(made);
+        let mut known = self.segment.dictionaries.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(number, made.clone());
+        Ok(made)
+    }
+
+    /// The first position of `span` whose stamp is `stamp` or later, or the end of `span`.
+    pub fn lower_bound(
+        &self,
+        extent: &Extent,
+        span: &Range<i64>,
+        stamp: i64,
+        scratch: &mut Scratch,
+    ) -> Result<i64, SegmentError> {
+        // The last block that begins before the stamp is the only one that can hold the boundary.
+        let (mut low, mut high) = (extent.block, extent.block.saturating_add(extent.blocks));
+        let mut candidate = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let meta = self.meta(middle)?;
+            if meta.stamp < stamp {
+                candidate = Some(meta);
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let Some(meta) = candidate else { return Ok(span.start) };
+        let mut at = meta.first;
+        self.block(&meta, scratch)?.each(|position, record| {
+            if record.stamp < stamp {
+                at = position.saturating_add(1);
+            }
+            Ok::<_, SegmentError>(())
+        })?;
+        Ok(at.clamp(span.start, span.end))
+    }
+
+    fn conversation(&self, archive: u32, contact: i64) -> Result<Option<Conversation>, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let mut statement = self
+            .connection()?
+            .prepare_cached("SELECT count, positions FROM conversations WHERE archive = ?1 AND contact = ?2")
+            .map_err(sqlite)?;
+        let mut rows = statement.query(params![archive, contact]).map_err(sqlite)?;
+        let Some(row) = rows.next().map_err(sqlite)? else { return Ok(None) };
+        let count = row.get::<_, i64>(0).map_err(sqlite)?.max(0) as u64;
+        match row.get_ref(1).map_err(sqlite)?.as_blob_or_null().map_err(|e| sqlite(e.into()))? {
+            Some(data) => {
+                let positions = read_positions(data)?;
+                if positions.len() as u64 != count {
+                    return Err(self.damaged("a conversation's count is wrong".into()));
+                }
+                Ok(Some(Conversation::Few(positions)))
+            }
+            None => Ok(Some(Conversation::Many(count))),
+        }
+    }
+
+    /// How many entries of the conversation in the segment stand before a position.
+    fn rank(&self, archive: u32, contact: i64, position: i64) -> Result<u64, SegmentError> {
+        let sql = "SELECT rank, data FROM chunks WHERE archive = ?1 AND contact = ?2 AND first < ?3
+                   ORDER BY first DESC LIMIT 1";
+        let found = self.row(sql, params![archive, contact, position], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        let Some((rank, data)) = found else { return Ok(0) };
+        let before = read_positions(&data)?.partition_point(|p| *p < position);
+        Ok(rank.max(0) as u64 + before as u64)
+    }
+
+    /// How many entries of a conversation lie in `span`.
+    pub fn count(
+        &self,
+        extent: &Extent,
+        archive: u32,
+        contact: i64,
+        span: &Range<i64>,
+    ) -> Result<u64, SegmentError> {
+        match self.conversation(archive, contact)? {
+            None => Ok(0),
+            Some(Conversation::Few(positions)) => {
+                Ok(positions.iter().filter(|position| span.contains(position)).count() as u64)
+            }
+            Some(Conversation::Many(count)) => {
+                let from =
+                    if span.start <= extent.first { 0 } else { self.rank(archive, contact, span.start)? };
+                let to =
+                    if span.end >= extent.next() { count } else { self.rank(archive, contact, span.end)? };
+                Ok(to.saturating_sub(from))
+            }
+        }
+    }
+
+    /// Where the entries of a conversation in `span` lie whose ranks there are `ranks`.
+    pub fn select(
+        &self,
+        archive: u32,
+        contact: i64,
+        span: &Range<i64>,
+        ranks: &Range<u64>,
+    ) -> Result<Vec<i64>, SegmentError> {
+        let wanted = usize::try_from(ranks.end.saturating_sub(ranks.start)).unwrap_or(usize::MAX);
+        match self.conversation(archive, contact)? {
+            None => Ok(Vec::new()),
+            Some(Conversation::Few(positions)) => {
+                let inside = positions.into_iter().filter(|position| span.contains(position));
+                Ok(inside.skip(ranks.start as usize).take(wanted).collect())
+            }
+            Some(Conversation::Many(_)) => {
+                let from = self.rank(archive, contact, span.start)?.saturating_add(ranks.start);
+                let sqlite = |source| self.segment.sqlite(source);
+                let sql =
+                    "SELECT rank, data FROM chunks WHERE archive = ?1 AND contact = ?2 AND rank >= coalesce(
+                             (SELECT rank FROM chunks WHERE archive = ?1 AND contact = ?2 AND rank <= ?3
+                              ORDER BY rank DESC LIMIT 1), 0)
+                           ORDER BY rank";
+                let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
+                let mut rows = statement.query(params![archive, contact, from as i64]).map_err(sqlite)?;
+                let mut found = Vec::new();
+                while found.len() < wanted {
+                    let Some(row) = rows.next().map_err(sqlite)? else { break };
+                    let rank = row.get::<_, i64>(0).map_err(sqlite)?.max(0) as u64;
+                    let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+                    let skip = from.saturating_sub(rank) as usize;
+                    let left = wanted - found.len();
+                    found.extend(read_positions(data)?.into_iter().skip(skip).take(left));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Where the entries in `span` lie that carry an id of this hash: newest first, at most `limit`.
+    pub fn find(
+        &self,
+        archive: u32,
+        hash: u32,
+        span: &Range<i64>,
+        limit: usize,
+    ) -> Result<Vec<i64>, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let sql =
+            "SELECT hash, data FROM ids WHERE archive = ?1 AND hash <= ?2 ORDER BY hash DESC, position DESC";
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
+        let mut rows = statement.query(params![archive, hash]).map_err(sqlite)?;
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let Some(row) = rows.next().map_err(sqlite)? else { break };
+            let first = row.get::<_, u32>(0).map_err(sqlite)?;
+            let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+            let ids = read_ids(data)?;
+            let matching = ids.iter().rev().filter(|(h, position)| *h == hash && span.contains(position));
+            found.extend(matching.map(|(_, position)| *position).take(limit - found.len()));
+            if first < hash {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first position of `span`, which ends where the extent does, from which on the rest holds at most
+    /// `bytes` of stanzas, and how many bytes that rest holds.
+    pub fn keep_bytes(
+        &self,
+        extent: &Extent,
+        span: &Range<i64>,
+        bytes: u64,
+        scratch: &mut Scratch,
+    ) -> Result<(i64, u64), SegmentError> {
+        // The first block from which on everything fits.
+        let (mut low, mut high) = (extent.block, extent.block.saturating_add(extent.blocks));
+        let (mut at, mut kept) = (extent.next(), 0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let meta = self.meta(middle)?;
+            let rest = extent.bytes.saturating_sub(meta.bytes_before);
+            if rest <= bytes {
+                (at, kept) = (meta.first, rest);
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        if low > extent.block {
+            let meta = self.meta(low - 1)?;
+            let mut sizes = Vec::with_capacity(meta.count as usize);
+            self.block(&meta, scratch)?.each(|_, record| {
+                sizes.push(record.stanza.len() as u64);
+                Ok::<_, SegmentError>(())
+            })?;
+            for size in sizes.iter().rev() {
+                if kept + size > bytes {
+                    break;
+                }
+                kept += size;
+                at -= 1;
+            }
+        }
+        Ok((at.max(span.start), kept))
+    }
+}
+
+/// After so many guesses that missed, a search goes on by halves.
+const GUESSES: u32 = 4;
+
+/// Reads one row of `extents`.
+///
+/// ```text
+/// data = (archive less the one before:varint  first:signed  count:varint  block less the end of the one before:varint
+///         blocks:varint  bytes:varint  first stamp:signed  last stamp less the first:varint)…
+/// ```
+pub fn read_extents(data: &[u8], segment: u32, into: &mut Vec<ExtentRow>) -> Result<(), Damaged> {
+    let mut cursor = Cursor::new(data);
+    let narrow = |n: u64| u32::try_from(n).map_err(|_| Damaged::new("a number in extents is too large"));
+    let (mut archive, mut block) = (0_u64, 0_u64);
+    while !cursor.is_done() {
+        archive = archive.saturating_add(cursor.varint()?);
+        let first = cursor.signed()?;
+        let count = narrow(cursor.varint()?)?;
+        block = block.saturating_add(cursor.varint()?);
+        let blocks = narrow(cursor.varint()?)?;
+        let bytes = cursor.varint()?;
+        let oldest = cursor.signed()?;
+        let newest = oldest.saturating_add_unsigned(cursor.varint()?);
+        let extent = Extent { segment, count, first, block: narrow(block)?, blocks, bytes };
+        into.push(ExtentRow { archive: narrow(archive)?, extent, stamps: (oldest, newest) });
+        block = block.saturating_add(u64::from(blocks));
+    }
+    Ok(())
+}
+
+/// Reads the positions of a conversation: the first as it is, each other less the one before it.
+pub fn read_positions(data: &[u8]) -> Result<Vec<i64>, Damaged> {
+    let mut cursor = Cursor::new(data);
+    let mut positions = Vec::with_capacity(data.len());
+    let mut last = 0_i64;
+    while !cursor.is_done() {
+        last = if positions.is_empty() {
+            cursor.signed()?
+        } else {
+            last.saturating_add_unsigned(cursor.varint()?)
+        };
+        positions.push(last);
+    }
+    Ok(positions)
+}
+
+/// Reads hashes of ids in order, each less the one before it, and the position of each.
+pub fn read_ids(data: &[u8]) -> Result<Vec<(u32, i64)>, Damaged> {
+    let mut cursor = Cursor::new(data);
+    let mut ids = Vec::with_capacity(data.len() / 5);
+    let mut hash = 0_u64;
+    while !cursor.is_done() {
+        hash = hash.saturating_add(cursor.varint()?);
+        let narrow = u32::try_from(hash).map_err(|_| Damaged::new("a hash is too large"))?;
+        ids.push((narrow, cursor.signed()?));
+    }
+    Ok(ids)
+}

@@ -1,0 +1,293 @@
+//! What the store's threads share: the state and its lock, the small database, the keys, and whether writing is
+//! still possible. What each thread does with it is left to `writer`, `readers`, `seal` and `merge`.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use mammoth_archive::{IdKey, Stats, StoreError};
+use rusqlite::Connection;
+
+use crate::Options;
+use crate::format::{Damaged, Keys};
+use crate::hook::{Failure, Step};
+use crate::log::{Log, Part};
+use crate::memtable::Memtable;
+use crate::read::ReadError;
+use crate::state::{Snapshot, State};
+use crate::writer::{WriteError, owners};
+
+/// SQLite's codes for a sync that failed, of a file and of a folder.
+const SYNC_FAILED: [i32; 2] = [rusqlite::ffi::SQLITE_IOERR_FSYNC, rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC];
+
+/// How far the memory table may outgrow its limit, in multiples of it, before the writer waits for a seal.
+const OUTGROWN: usize = 2;
+
+/// What the threads share.
+pub struct Shared {
+    /// The store's folder.
+    pub dir: PathBuf,
+    /// How it was opened.
+    pub options: Options,
+    /// The store's hash.
+    pub keys: Keys,
+    /// The secret of its stanza-ids.
+    pub id_key: IdKey,
+    state: RwLock<State>,
+    catalog: Mutex<Connection>,
+    poisoned: Mutex<Option<String>>,
+    closed: std::sync::atomic::AtomicBool,
+    /// For the threads in the background: something may be to be done.
+    pub work: Mutex<Work>,
+    /// Told when `work` changes.
+    pub worked: Condvar,
+    spare_log: Mutex<Option<(u64, Log)>>,
+    lock: Mutex<Option<File>>,
+}
+
+/// What is to be done in the background.
+#[derive(Default)]
+pub struct Work {
+    /// The store is closing.
+    pub closing: bool,
+}
+
+impl Shared {
+    /// Everything as it is after opening.
+    pub fn new(
+        dir: PathBuf,
+        options: Options,
+        (keys, id_key): (Keys, IdKey),
+        state: State,
+        catalog: Connection,
+        lock: Option<File>,
+    ) -> Shared {
+        Shared {
+            dir,
+            options,
+            keys,
+            id_key,
+            state: RwLock::new(state),
+            catalog: Mutex::new(catalog),
+            poisoned: Mutex::default(),
+            closed: std::sync::atomic::AtomicBool::new(false),
+            work: Mutex::default(),
+            worked: Condvar::new(),
+            spare_log: Mutex::default(),
+            lock: Mutex::new(lock),
+        }
+    }
+
+    /// The state, to look at; never across a read of a file.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, to change; never across a read or write of a file.
+    pub fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The small database's writing connection.
+    pub fn catalog(&self) -> MutexGuard<'_, Connection> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory table that is written to.
+    pub fn active(&self) -> Arc<Memtable> {
+        self.state().active.clone()
+    }
+
+    /// An archive as of now; `None` when there has never been one.
+    pub fn snapshot(&self, owner: &str) -> Result<Option<Snapshot>, StoreError> {
+        let state = self.state();
+        let Some(number) = state.number(owner) else { return Ok(None) };
+        state.snapshot(number).map(Some).map_err(|damaged| ReadError::from(damaged).into())
+    }
+
+    /// Makes a committed group visible.
+    pub fn publish(&self, group: &Bytes, parts: &[Part<'_>]) -> Result<(), Damaged> {
+        let active = self.active();
+        let added = active.insert(group, parts, &self.keys);
+        let mut state = self.state_mut();
+        for (archive, owner) in owners(parts) {
+            state.add_archive(archive, owner)?;
+        }
+        for added in &added {
+            state.appended(added)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the active memory table aside, and goes on with this one.
+    pub fn freeze(&self, next: Arc<Memtable>) {
+        let mut state = self.state_mut();
+        let full = std::mem::replace(&mut state.active, next);
+        state.frozen.push(full);
+        drop(state);
+        self.notify();
+    }
+
+    /// Whether a memory table is becoming a segment.
+    pub fn is_sealing(&self) -> bool {
+        !self.state().frozen.is_empty()
+    }
+
+    /// Waits for the seal under way if the memory table, now of so many bytes, has outgrown all bounds.
+    pub fn wait_for_room(&self, bytes: usize) -> Result<(), WriteError> {
+        if bytes < self.options.memtable_bytes.saturating_mul(OUTGROWN) {
+            return Ok(());
+        }
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.is_sealing() && !work.closing {
+            let waited = self.worked.wait_timeout(work, crate::BUSY_TIMEOUT);
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.writable()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the threads in the background that there may be something to do.
+    pub fn notify(&self) {
+        drop(self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        self.worked.notify_all();
+    }
+
+    /// The log of a generation that was made ahead, if it was.
+    pub fn take_spare_log(&self, generation: u64) -> Option<Log> {
+        let spare = self.spare_log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        spare.filter(|(of, _)| *of == generation).map(|(_, log)| log)
+    }
+
+    /// Keeps a log for when the memory table is full.
+    pub fn put_spare_log(&self, generation: u64, log: Log) {
+        *self.spare_log.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, log));
+    }
+
+    /// Whether anything can be written, or why not.
+    pub fn writable(&self) -> Result<(), WriteError> {
+        if self.options.read_only {
+            return Err(WriteError::ReadOnly);
+        }
+        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(WriteError::Closed);
+        }
+        match &*self.poisoned.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(why) => Err(WriteError::Poisoned(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on nothing is written until the store is opened anew.
+    pub fn poison(&self, why: &str) {
+        tracing::error!(why, "the store refuses writes from now on: what was synced is not known");
+        let mut poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        poisoned.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// What a write that SQLite could not do means.
+    pub fn write_failed(&self, error: &rusqlite::Error) -> WriteError {
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        if code.is_some_and(|code| SYNC_FAILED.contains(&code)) {
+            self.poison(&error.to_string());
+            return WriteError::Sync(error.to_string());
+        }
+        tracing::warn!(%error, "a write was refused");
+        WriteError::Disk(error.to_string())
+    }
+
+    /// What a failed write means to who called: certainly not done, or nobody knows.
+    pub fn store_error(&self, error: &WriteError) -> StoreError {
+        match error {
+            WriteError::Sync(_) => StoreError::unavailable(error.clone()),
+            _ => StoreError::refused(error.clone()),
+        }
+    }
+
+    /// Tells a test of a step, and fails if the test says so.
+    pub fn hook(&self, step: Step) -> Result<(), WriteError> {
+        let Some(hook) = &self.options.hook else { return Ok(()) };
+        match (hook(step), step) {
+            (Ok(()), _) => Ok(()),
+            (Err(Failure::Write(what)), Step::BeforeLogCommit | Step::BeforeCatalogCommit) => {
+                Err(WriteError::Disk(what))
+            }
+            (Err(Failure::Write(what) | Failure::Sync(what)), _) => {
+                self.poison(&what);
+                Err(WriteError::Sync(what))
+            }
+        }
+    }
+
+    /// Moves an archive's first position forward, durably done before. Answers how many entries went.
+    pub fn expired(&self, archive: u32, first: i64, stamp: Option<i64>) -> u64 {
+        let gone = self.state_mut().expired(archive, first, stamp);
+        if gone > 0 {
+            self.notify();
+        }
+        gone
+    }
+
+    /// Whether the store is closing.
+    pub fn is_closing(&self) -> bool {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).closing
+    }
+
+    /// Figures of the whole store.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let state = self.state();
+        let segments = state.segments.len() as u64;
+        let segment_entries: u64 = state.segments.values().map(|segment| segment.entries).sum();
+        let expired: u64 = state.segments.values().map(|segment| segment.entries - segment.live()).sum();
+        let segment_bytes: u64 = state.segments.values().map(|segment| segment.file_bytes).sum();
+        let tables = state.frozen.iter().chain([&state.active]);
+        let (memory_entries, memory_bytes) =
+            tables.fold((0, 0), |(n, bytes), table| (n + table.entries(), bytes + table.bytes() as u64));
+        let (archives, entries) = (state.nonempty, state.entries);
+        let known = u64::from(state.next_number());
+        drop(state);
+        let small =
+            folder_bytes(&self.dir).and_then(|small| Ok(small + folder_bytes(&self.dir.join("log"))?));
+        let small = small.map_err(StoreError::unavailable)?;
+        Ok(Stats {
+            archives,
+            entries,
+            disk_bytes: segment_bytes + small,
+            details: vec![
+                ("archives_known", known),
+                ("segments", segments),
+                ("segment_entries", segment_entries),
+                ("segment_entries_expired", expired),
+                ("segment_bytes", segment_bytes),
+                ("memory_entries", memory_entries),
+                ("memory_bytes", memory_bytes),
+                ("log_and_catalog_bytes", small),
+            ],
+        })
+    }
+
+    /// No more writing, and an end to the work in the background.
+    pub fn close(&self) {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
+        self.worked.notify_all();
+    }
+
+    /// Lets another process have the store.
+    pub fn unlock(&self) {
+        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        *self.spare_log.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// The size of the files in a folder.
+fn folder_bytes(folder: &std::path::Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder)? {
+        // A log may go while we look: then it takes up nothing.
+        let metadata = file?.metadata();
+        bytes += metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 });
+    }
+    Ok(bytes)
+}
