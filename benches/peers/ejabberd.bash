@@ -43,7 +43,7 @@ max_connections = 60\" >> '$DIR/pg/postgresql.conf'"
     SQL_SYNC=$(psql -qXAt -h 127.0.0.1 -p "$SQL_PORT" -U bench -d bench -c 'show synchronous_commit')
 }
 
-# start_ejabberd mnesia|pg ACCOUNTS-FILE: sets PORT, PID, DURABILITY.
+# start_ejabberd mnesia|pg ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_ejabberd() {
     local storage=$1 accounts=$2 sql= db=mnesia api
     new_dir
@@ -102,11 +102,10 @@ END
     local ebin
     ebin=$(ls -d /usr/lib/*/ejabberd-*/ebin | tail -1)
     # Not distributed: no epmd, no cookie.
-    (
-        export EJABBERD_CONFIG_PATH="$DIR/ejabberd.yml" EJABBERD_LOG_PATH="$DIR/ejabberd.log" HOME="$DIR"
-        export ERL_CRASH_DUMP="$DIR/crash.dump"
-        exec erl +K true +P 250000 -noinput -start_epmd false -pa "$ebin" -mnesia dir "\"$DIR/spool\"" -s ejabberd
-    ) > "$DIR/out.log" 2>&1 &
+    COMMAND=(env EJABBERD_CONFIG_PATH="$DIR/ejabberd.yml" EJABBERD_LOG_PATH="$DIR/ejabberd.log" HOME="$DIR"
+        ERL_CRASH_DUMP="$DIR/crash.dump" erl +K true +P 250000 -noinput -start_epmd false -pa "$ebin"
+        -mnesia dir "\"$DIR/spool\"" -s ejabberd)
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 60 && wait_port "$api" "$PID" 20 \

@@ -1,7 +1,7 @@
 # Mammoth from this source tree, release build, with a private configuration.
 # shellcheck shell=bash disable=SC2034
 
-# start_mammoth ACCOUNTS-FILE: sets PORT, PID, DURABILITY.
+# start_mammoth ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_mammoth() {
     local accounts=$1 name
     new_dir
@@ -26,7 +26,8 @@ END
         echo pencil | "$MAMMOTH" account add "$name@localhost" --password-stdin --config "$DIR/mammoth.toml" \
             > "$DIR/accounts.log" 2>&1 || { cat "$DIR/accounts.log" >&2; die "mammoth refused account $name"; }
     done < "$accounts"
-    "$MAMMOTH" serve --config "$DIR/mammoth.toml" > "$DIR/out.log" 2>&1 &
+    COMMAND=("$MAMMOTH" serve --config "$DIR/mammoth.toml")
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 20 || { cat "$DIR"/*.log >&2; die "mammoth did not start"; }

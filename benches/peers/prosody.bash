@@ -1,7 +1,7 @@
 # Prosody from Debian with a private configuration: archive in its own files, or in SQLite.
 # shellcheck shell=bash disable=SC2034
 
-# start_prosody internal|sql ACCOUNTS-FILE: sets PORT, PID, DURABILITY.
+# start_prosody internal|sql ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_prosody() {
     local storage=$1 accounts=$2 sql=
     new_dir
@@ -49,7 +49,8 @@ escape = lambda name: "".join(c if c.isascii() and c.isalnum() else "%%%02x" % o
 for name in open(sys.argv[2]).read().split():
     open(f"{sys.argv[1]}/{escape(name)}.dat", "w").write(data)
 END
-    prosody --config "$DIR/prosody.cfg.lua" > "$DIR/out.log" 2>&1 &
+    COMMAND=(prosody --config "$DIR/prosody.cfg.lua")
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 20 || { cat "$DIR"/*.log >&2; die "prosody did not start"; }

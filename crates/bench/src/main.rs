@@ -30,6 +30,7 @@ use crate::{
     result::Recorder,
     scenario::{
         Bench, account, catchup,
+        cold::{self, Cold},
         depth::{self, Depths},
         fill,
         idle::{self, Idle},
@@ -124,6 +125,13 @@ enum Command {
         depths: Depths,
         #[command(flatten)]
         reading: Reading,
+    },
+    /// Start a server and log in to it as soon as it lets us.
+    Cold {
+        #[command(flatten)]
+        archive: Archive,
+        #[command(flatten)]
+        cold: Cold,
     },
     /// Memory of idle sessions.
     Idle(Idle),
@@ -229,6 +237,9 @@ fn run(cli: Cli) -> Result<bool> {
                 mixed::run(&bench, &bench.plan(archive.depth, reading.contacts), reading, mix).await
             }
             Command::Depth { depths, reading } => depth::run(&bench, depths, reading).await,
+            Command::Cold { archive, cold } => {
+                cold::run(&bench, &bench.plan(archive.depth.depth, archive.contacts), cold).await
+            }
             Command::Idle(sessions) => idle::run(&bench, sessions).await,
             Command::Null(load) => null::run(&bench, load).await,
             Command::NullRelay => null::relay().await,

@@ -45,6 +45,8 @@ const SHOWN: &[(&str, &str, Better)] = &[
     ("mixed", "p99_ms", Better::Less),
     ("mixed", "p99_ratio", Better::Less),
     ("mixed", "walked_messages_per_s", Better::More),
+    ("cold", "login_ms", Better::Less),
+    ("cold", "first_page_ms", Better::Less),
     ("idle", "before_mb", Better::Less),
     ("idle", "per_session_kb", Better::Less),
     ("limits", "syncs_per_s", Better::More),
@@ -152,7 +154,7 @@ fn tables(records: &[Record], subject: &str) -> String {
     }
     let mut out = String::new();
     let scenarios: Vec<&str> =
-        ["limits", "null", "ingest", "fill", "page", "catchup", "mixed", "idle"].into();
+        ["limits", "null", "ingest", "fill", "page", "catchup", "mixed", "cold", "idle"].into();
     for scenario in scenarios {
         let of: Vec<_> = rows.iter().filter(|(row, _)| row.scenario == scenario).collect();
         if !of.is_empty() {

@@ -1,6 +1,7 @@
 //! The scenarios, one file each. What they share is here: the server, the accounts' names and where results go.
 
 pub mod catchup;
+pub mod cold;
 pub mod depth;
 pub mod fill;
 pub mod idle;
