@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
+pub mod forget;
 pub mod perform;
 
 /// The socket's name in the data directory.
@@ -59,6 +60,43 @@ pub enum Request {
         /// As `archive_expires_after`; the server's own period if absent.
         period: Option<String>,
     },
+    /// Say what a trim would take. Changes nothing.
+    LookAt {
+        /// Whose archive, as a bare JID.
+        archive: String,
+        /// How far the trim would go.
+        cut: TrimCut,
+    },
+    /// Let an archive's entries go, up to and including one.
+    Trim {
+        /// Whose archive, as a bare JID.
+        archive: String,
+        /// The id of the last entry to go.
+        through: String,
+    },
+    /// Erase an archive; prefs and period stay.
+    Erase {
+        /// Whose archive, as a bare JID.
+        archive: String,
+    },
+}
+
+/// How much of an archive goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "cut", rename_all = "kebab-case")]
+pub enum TrimCut {
+    /// Up to and including this entry.
+    Through {
+        /// Its id.
+        id: String,
+    },
+    /// What was stamped before this moment.
+    Before {
+        /// In microseconds since 1970.
+        stamp: i64,
+    },
+    /// All of it.
+    All,
 }
 
 /// The answer to a [`Request`].
@@ -71,6 +109,24 @@ pub enum Response {
     Accounts {
         /// Their bare JIDs.
         accounts: Vec<String>,
+    },
+    /// What a trim would take, oldest and newest stamp in microseconds since 1970.
+    Going {
+        /// How many entries.
+        entries: u64,
+        /// How many the archive holds.
+        of: u64,
+        /// The stamp of the first to go.
+        oldest: Option<i64>,
+        /// The stamp of the last to go.
+        newest: Option<i64>,
+        /// The id of the last to go: what to trim through. Absent when nothing would go.
+        through: Option<String>,
+    },
+    /// What has gone.
+    Gone {
+        /// How many entries.
+        entries: u64,
     },
     /// It is not done, or not known to be done.
     Failed {

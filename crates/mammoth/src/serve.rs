@@ -230,6 +230,7 @@ async fn administer(house: Arc<House>, request: Request) -> Response {
         Request::SetExpiresAfter { account, period } => {
             set_expires_after(&house, &account, period.as_deref()).await
         }
+        Request::Erase { archive } => return erase(&house, &archive).await.unwrap_or_else(Response::failed),
         Request::AddAccount { ref account, .. } if !served(&house, account) => Err(format!(
             "the domain of {account} is not served here, but {}",
             house.settings.domains.join(", ")
@@ -253,6 +254,23 @@ async fn set_expires_after(house: &Arc<House>, account: &str, period: Option<&st
         .await
         .map(drop)
         .map_err(|error| format!("the archive of {jid}: {error}"))
+}
+
+/// Erases an archive in use: what is under way comes to rest, and what its owner has set outlives the purge. Messages
+/// that arrive meanwhile may stay: they are newer than the wish.
+async fn erase(house: &Arc<House>, archive: &str) -> Result<Response, String> {
+    let owner = admin::forget::owner_jid(archive)?;
+    let failed = |error: StoreError| admin::forget::not_erased(&owner, &error);
+    let settings = house.lanes.settings(house, &owner).await.map_err(failed)?;
+    house.lanes.settle(house, &owner).await;
+    let store = house.archive.store();
+    let entries = store.head(&owner).await.map_err(failed)?.count();
+    let purged = store.purge(&owner).await;
+    for change in admin::forget::changes(settings) {
+        house.lanes.set(house, &owner, change).await.map_err(failed)?;
+    }
+    purged.map_err(failed)?;
+    Ok(Response::Gone { entries })
 }
 
 /// First nobody can log in any more and nobody is logged in; then what is under way comes to rest, and the archive goes.

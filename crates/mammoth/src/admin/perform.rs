@@ -5,7 +5,7 @@ use jid::BareJid;
 use mammoth_accounts::{AccountError, AccountStore};
 use mammoth_archive::{ArchiveStore, ExpiresAfter, SettingsChange, StoreError};
 
-use super::{Keys, Request, Response};
+use super::{Keys, Request, Response, forget};
 
 /// Performs `request` on the stores. Never panics, and never answers before what it did is durable.
 pub async fn perform(request: Request, accounts: &dyn AccountStore, archives: &dyn ArchiveStore) -> Response {
@@ -18,6 +18,15 @@ pub async fn perform(request: Request, accounts: &dyn AccountStore, archives: &d
         }
         Request::ListAccounts { after, limit } => {
             return list(after.as_deref(), limit, accounts).await.unwrap_or_else(Response::failed);
+        }
+        Request::LookAt { archive, cut } => {
+            return forget::look(&archive, &cut, archives).await.unwrap_or_else(Response::failed);
+        }
+        Request::Trim { archive, through } => {
+            return forget::trim(&archive, &through, archives).await.unwrap_or_else(Response::failed);
+        }
+        Request::Erase { archive } => {
+            return forget::erase(&archive, archives).await.unwrap_or_else(Response::failed);
         }
     };
     match done {
@@ -126,7 +135,7 @@ fn store_error(account: &BareJid, error: &StoreError) -> String {
 }
 
 /// An error with all its causes.
-fn explained(error: &dyn std::error::Error) -> String {
+pub fn explained(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
