@@ -1,0 +1,8 @@
+//! The server as its clients meet it: the real binary, over real connections. One module for one subject.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod login;
