@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mammoth_accounts::AccountStore;
 use mammoth_archive::ArchiveStore;
+use mammoth_store_embedded::{EmbeddedStore, Options};
 
 use crate::config::{Settings, Storage};
 
@@ -16,15 +17,32 @@ pub struct Stores {
     pub archives: Arc<dyn ArchiveStore>,
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read and write; it is made if there is none.
+    Make,
+    /// To read and write one that is there.
+    Write,
+    /// To read, also beside the process that writes.
+    Read,
+}
+
 /// Opens the stores that the settings name; without settings, the embedded ones.
-pub async fn open(data: &Path, settings: Option<&Settings>) -> anyhow::Result<Stores> {
+pub async fn open(data: &Path, settings: Option<&Settings>, access: Access) -> anyhow::Result<Stores> {
     match settings.map_or(&Storage::Embedded, |settings| &settings.storage) {
         Storage::Embedded => {
-            crate::place::create_directory(data)?;
-            Ok(Stores {
-                accounts: Arc::new(mammoth_accounts::MemoryAccounts::default()),
-                archives: Arc::new(mammoth_archive::MemoryStore::new(mammoth_archive::IdKey([3; 16]))),
-            })
+            let store = open_embedded(data, access)?;
+            Ok(Stores { accounts: store.clone(), archives: store })
         }
     }
+}
+
+fn open_embedded(data: &Path, access: Access) -> anyhow::Result<Arc<EmbeddedStore>> {
+    if access == Access::Make {
+        crate::place::create_directory(data)?;
+    }
+    let options =
+        Options { create: access == Access::Make, read_only: access == Access::Read, ..Options::default() };
+    Ok(EmbeddedStore::open(data, options)?)
 }

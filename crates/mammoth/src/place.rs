@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::Where;
 use crate::admin::{self, Request, Response};
-use crate::backend::{self, Stores};
+use crate::backend::{self, Access, Stores};
 use crate::config::Settings;
 
 /// A data directory, and the configuration that goes with it.
@@ -52,12 +52,13 @@ impl Door {
         })? {
             return Ok(Door::Running(stream));
         }
-        match create {
+        let access = match create {
             Create::No if !data.is_dir() => anyhow::bail!("there is no data directory {}", data.display()),
-            _ => {}
-        }
+            Create::No => Access::Write,
+            Create::Yes => Access::Make,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stores = runtime.block_on(backend::open(data, place.settings.as_ref()))?;
+        let stores = runtime.block_on(backend::open(data, place.settings.as_ref(), access))?;
         Ok(Door::Direct(stores, runtime))
     }
 

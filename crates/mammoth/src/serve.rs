@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::Where;
 use crate::admin::perform::{account_jid, perform};
 use crate::admin::{self, AdminSocket, Request, Response};
-use crate::backend::{self, Stores};
+use crate::backend::{self, Access, Stores};
 use crate::config::Settings;
 use crate::{demo, logging, tls};
 
@@ -116,7 +116,8 @@ impl Kind {
 impl Server {
     /// Opens the stores, binds every address, and serves. When this returns, clients can connect.
     pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
-        let Stores { accounts, archives } = backend::open(&settings.data, Some(settings)).await?;
+        let Stores { accounts, archives } =
+            backend::open(&settings.data, Some(settings), Access::Make).await?;
         let tls = tls::load(&settings.domains, &settings.data)?;
         let limits = mammoth_archive::Limits {
             page_max: settings.archive.page_max as usize,
