@@ -201,14 +201,15 @@ impl Retrying {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        for _ in 0..ATTEMPTS_MAX {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
             match call().await {
-                Err(StoreError::Unavailable(_)) => {}
-                Err(StoreError::Refused(cause)) if cause.is::<Injected>() => {}
+                Err(StoreError::Unavailable(_)) if attempts < ATTEMPTS_MAX => {}
+                Err(StoreError::Refused(cause)) if attempts < ATTEMPTS_MAX && cause.is::<Injected>() => {}
                 known => return known,
             }
         }
-        Err(StoreError::unavailable(Injected))
     }
 }
 
