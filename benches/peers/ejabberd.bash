@@ -29,7 +29,7 @@ max_connections = 60\" >> '$DIR/pg/postgresql.conf'"
         else
             exec "$bin/postgres" -D "$DIR/pg"
         fi
-    ) > "$DIR/pg.log" 2>&1 &
+    ) > "$DIR/pg.log" 2>&1 9>&- &
     SQL_PID=$!
     PIDS+=("$SQL_PID")
     local i
@@ -105,7 +105,7 @@ END
     COMMAND=(env EJABBERD_CONFIG_PATH="$DIR/ejabberd.yml" EJABBERD_LOG_PATH="$DIR/ejabberd.log" HOME="$DIR"
         ERL_CRASH_DUMP="$DIR/crash.dump" erl +K true +P 250000 -noinput -start_epmd false -pa "$ebin"
         -mnesia dir "\"$DIR/spool\"" -s ejabberd)
-    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 9>&- &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 60 && wait_port "$api" "$PID" 20 \

@@ -27,7 +27,7 @@ END
             > "$DIR/accounts.log" 2>&1 || { cat "$DIR/accounts.log" >&2; die "mammoth refused account $name"; }
     done < "$accounts"
     COMMAND=("$MAMMOTH" serve --config "$DIR/mammoth.toml")
-    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 9>&- &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 20 || { cat "$DIR"/*.log >&2; die "mammoth did not start"; }

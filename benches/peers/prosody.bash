@@ -50,7 +50,7 @@ for name in open(sys.argv[2]).read().split():
     open(f"{sys.argv[1]}/{escape(name)}.dat", "w").write(data)
 END
     COMMAND=(prosody --config "$DIR/prosody.cfg.lua")
-    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 &
+    "${COMMAND[@]}" > "$DIR/out.log" 2>&1 9>&- &
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 20 || { cat "$DIR"/*.log >&2; die "prosody did not start"; }
