@@ -2,13 +2,10 @@
 //! difference between two counts is free of what starting costs; `benches/callgrind` takes it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[allow(dead_code)]
-#[path = "../benches/hot/paths.rs"]
-mod paths;
-
 use std::{env, hint::black_box};
 
 use jid::Jid;
+use mammoth_benches as paths;
 
 fn main() {
     let mut arguments = env::args().skip(1);

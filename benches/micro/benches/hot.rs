@@ -1,16 +1,13 @@
 //! Times of the server's hot paths: a stanza through the stream layer, an append, a page, its results. The paths
-//! themselves are in `hot/paths.rs`.
+//! themselves are in `src/lib.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
-
-#[path = "hot/paths.rs"]
-mod paths;
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jid::Jid;
+use mammoth_benches::{self as paths, BATCH, MESSAGE, PAGE};
 use mammoth_store_embedded::{EmbeddedStore, Options};
-use paths::{BATCH, MESSAGE, PAGE};
 use tokio::runtime::Builder;
 
 fn wire(c: &mut Criterion) {
