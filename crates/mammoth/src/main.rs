@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod account;
 mod admin;
+mod archive;
 mod backend;
 mod config;
 mod demo;
@@ -47,6 +48,9 @@ enum Command {
     /// Add, change, list and remove accounts, whether the server runs or not
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Read, trim and erase archives, and look after the store they lie in
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Check a configuration, or print one to begin with
     #[command(subcommand)]
     Config(config::command::ConfigCommand),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments, cli.log.as_deref()),
         Command::Account(command) => account::run(command),
+        Command::Archive(command) => archive::run(command),
         Command::Config(command) => config::command::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mammoth", &mut io::stdout());
