@@ -25,14 +25,22 @@ pub const DOMAIN: &str = "localhost";
 /// How long a server may take for anything, in seconds; generous, since it only matters when something is wrong.
 pub const PATIENCE_SECONDS: u64 = 60;
 
-/// A runtime for one test.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
+/// A runtime for one test, on a thread with room for the tests' large futures.
+pub fn run(test: impl Future<Output = ()> + Send) {
+    const STACK_BYTES: usize = 32 * 1024 * 1024;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
-        .expect("a runtime")
-        .block_on(test)
+        .expect("a runtime");
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, || runtime.block_on(test)).expect("a thread");
+        if let Err(panic) = running.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 /// Waits for something that must come.

@@ -5,4 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fidelity;
 mod login;
+mod mam;
+mod order;
