@@ -82,7 +82,19 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// A stable code, such as `prefs-always-full`.
+    /// All of them.
+    pub const ALL: [Reason; 8] = [
+        Reason::AlwaysFull,
+        Reason::NeverFull,
+        Reason::AlwaysBare,
+        Reason::NeverBare,
+        Reason::DefaultAlways,
+        Reason::DefaultNever,
+        Reason::InRoster,
+        Reason::NotInRoster,
+    ];
+
+    /// A stable code, such as `prefs-always-full-jid`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -94,6 +106,21 @@ impl Reason {
             Reason::DefaultNever => "prefs-default-never",
             Reason::InRoster => "prefs-in-roster",
             Reason::NotInRoster => "prefs-not-in-roster",
+        }
+    }
+
+    /// The rule, for people.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::AlwaysFull => "this full JID is in the always list",
+            Reason::NeverFull => "this full JID is in the never list",
+            Reason::AlwaysBare => "this bare JID is in the always list",
+            Reason::NeverBare => "this bare JID is in the never list",
+            Reason::DefaultAlways => "no list speaks of it, and the default is to keep",
+            Reason::DefaultNever => "no list speaks of it, and the default is not to keep",
+            Reason::InRoster => "no list speaks of it, and the contact is in the roster",
+            Reason::NotInRoster => "no list speaks of it, and the contact is not in the roster",
         }
     }
 }
