@@ -8,6 +8,7 @@ use jid::{BareJid, Jid};
 use mammoth_accounts::AccountStore;
 use mammoth_archive::prefs::{Decision, Reason};
 use mammoth_archive::{DefaultPolicy, ExpiresAfter, Prefs, Quota, Timestamp};
+use mammoth_server::lane::ARCHIVE_OFF;
 use mammoth_wire::datetime;
 use mammoth_wire::eligible::{Direction, Eligible, eligible};
 use mammoth_wire::stanza::{Kind, STORED_STANZA_BYTES, Stanza};
@@ -279,7 +280,7 @@ fn write_text(out: &mut impl Write, explained: &Explained) -> io::Result<()> {
         line("refused", &format!("{condition}: {why}"))?;
     }
     if !explained.mam {
-        return line("archive", "archive-off: modules_enabled does not list mam");
+        return line("archive", &format!("{ARCHIVE_OFF}: modules_enabled does not list mam"));
     }
     let text = match eligible {
         Eligible::Keep(why) => why.text(),

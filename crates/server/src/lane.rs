@@ -25,6 +25,7 @@ use tracing::{debug, error, warn};
 use crate::clock::{self, Stopwatch};
 use crate::deliver;
 use crate::house::House;
+use crate::settings::Module;
 
 /// How many messages may wait for one lane; whoever sends more waits.
 const LANE_QUEUE: usize = 256;
@@ -38,6 +39,9 @@ const APPEND_TRIES: u32 = 8;
 const APPEND_PAUSE_MS: u64 = 20;
 /// How long a lane without work stays, in seconds.
 const LANE_IDLE_SECONDS: u64 = 20;
+
+/// The reason code of messages that are not archived because [`Module::Mam`] is off.
+pub const ARCHIVE_OFF: &str = "archive-off";
 
 /// A message on its way through one lane.
 #[derive(Debug)]
@@ -314,6 +318,11 @@ impl Lane {
 
     /// Whether this half of a message is archived: worth it, and wanted by the owner.
     async fn decide(&mut self, item: &Item) -> Keep {
+        if !self.house.settings.has(Module::Mam) {
+            self.house.metrics.dropped(ARCHIVE_OFF);
+            debug!(archive.owner = %self.owner, reason = ARCHIVE_OFF, "not archived");
+            return Keep::No;
+        }
         let why = match &item.eligible {
             Eligible::Keep(why) => why.code(),
             Eligible::Drop(why) => {

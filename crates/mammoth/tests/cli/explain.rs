@@ -131,6 +131,29 @@ fn prefs_roster_and_period_are_those_of_the_account() {
 }
 
 #[test]
+fn without_mam_nothing_is_archived() {
+    support::run(async {
+        let server = Server::with_accounts(Options::top("modules_enabled = [\"roster\"]"), &["alice", "bob"]);
+        let message = "<message to='bob@localhost' type='chat' id='m1'><body>hi</body></message>";
+        let explained = explain(&server, "alice@localhost", message, &[]);
+        assert_eq!((&explained["archived"], &explained["archive_off"]), (&false.into(), &true.into()));
+        let text = server.mammoth(&["explain", "--for", "alice@localhost"], message);
+        assert!(text.contains("archive-off: modules_enabled does not list mam"), "{text}");
+        let mut alice = server.login("alice", "phone").await;
+        let mut bob = server.login("bob", "tablet").await;
+        bob.available().await;
+        alice.send(message).await;
+        assert_eq!(bob.message().await.body().as_deref(), Some("hi"), "it is delivered all the same");
+        for account in ["alice@localhost", "bob@localhost"] {
+            let said = refused(&server, &["archive", "show", account], "");
+            assert_eq!(said, format!("mammoth: there is no archive of {account}\n"));
+        }
+        alice.close().await;
+        bob.close().await;
+    });
+}
+
+#[test]
 fn what_reaches_no_archive_is_said_and_so_is_what_cannot_be_explained() {
     let mut server = Server::of(&["alice", "bob"]);
     for down in [false, true] {
