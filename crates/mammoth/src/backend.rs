@@ -30,19 +30,23 @@ pub enum Access {
 
 /// Opens the stores that the settings name; without settings, the embedded ones.
 pub async fn open(data: &Path, settings: Option<&Settings>, access: Access) -> anyhow::Result<Stores> {
-    match settings.map_or(&Storage::Embedded, |settings| &settings.storage) {
-        Storage::Embedded => {
-            let store = open_embedded(data, access)?;
-            Ok(Stores { accounts: store.clone(), archives: store })
+    match settings.map(|settings| &settings.storage) {
+        None => open_embedded(data, access, Options::default()),
+        Some(Storage::Embedded { memory_table_bytes }) => {
+            let options = Options { memtable_bytes: *memory_table_bytes, ..Options::default() };
+            open_embedded(data, access, options)
+        }
+        Some(Storage::Postgresql(_)) => {
+            anyhow::bail!("storage.archive: \"postgresql\" is not built into this mammoth")
         }
     }
 }
 
-fn open_embedded(data: &Path, access: Access) -> anyhow::Result<Arc<EmbeddedStore>> {
+fn open_embedded(data: &Path, access: Access, options: Options) -> anyhow::Result<Stores> {
     if access == Access::Make {
         crate::place::create_directory(data)?;
     }
-    let options =
-        Options { create: access == Access::Make, read_only: access == Access::Read, ..Options::default() };
-    Ok(EmbeddedStore::open(data, options)?)
+    let options = Options { create: access == Access::Make, read_only: access == Access::Read, ..options };
+    let store = EmbeddedStore::open(data, options)?;
+    Ok(Stores { accounts: store.clone(), archives: store })
 }

@@ -108,12 +108,53 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Where archives are kept.
+/// Where archives, accounts and rosters are kept.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Storage {
     /// In the data directory.
-    Embedded,
+    Embedded {
+        /// How large the memory table may grow, in bytes.
+        memory_table_bytes: usize,
+    },
+    /// In a database.
+    Postgresql(Box<Postgresql>),
+}
+
+/// `[storage.postgresql]`; what is `None` is as the connection string says, or as the store has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Postgresql {
+    /// The connection string.
+    pub url: Option<Secret>,
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// The database.
+    pub database: Option<String>,
+    /// The user.
+    pub user: Option<String>,
+    /// The password itself.
+    pub password: Option<Secret>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// Certificates of authorities, PEM; `None` for no TLS.
+    pub tls_authorities: Option<PathBuf>,
+    /// Connections that answer queries.
+    pub readers: usize,
+    /// Connections that append.
+    pub writers: usize,
+    /// Partitions of the entries, when the tables are made.
+    pub partitions: u16,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// What clients may use.
@@ -160,7 +201,7 @@ pub enum ConfigError {
     )]
     NoFile,
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", .file.display())]
+    #[error("cannot read {}", .file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -214,7 +255,7 @@ impl Settings {
         let data = raw.value("data", Located::text).map(|data| base.join(data));
         let modules = read_modules(raw);
         let archive = read_archive(raw);
-        let storage = raw.value("storage.archive", |found| choice(found, &[("embedded", Storage::Embedded)]));
+        let storage = read_storage(raw, base);
         let limits = read_limits(raw);
         let log = read_log(raw);
         Some(Settings {
@@ -366,6 +407,51 @@ fn read_archive(raw: &mut Raw) -> Option<ArchiveRules> {
         expiry_interval: expiry_interval?,
         allow_trim: allow_trim?,
         quota: Quota { entries, bytes },
+    })
+}
+
+fn read_storage(raw: &mut Raw, base: &Path) -> Option<Storage> {
+    let embedded =
+        raw.value("storage.archive", |found| choice(found, &[("embedded", true), ("postgresql", false)]));
+    let memory_table =
+        raw.value("storage.embedded.memory_table_bytes", |found| bytes(found, 1 << 20, 4 << 30));
+    let postgresql = read_postgresql(raw, base);
+    if embedded? {
+        return Some(Storage::Embedded { memory_table_bytes: usize::try_from(memory_table?).ok()? });
+    }
+    Some(Storage::Postgresql(Box::new(postgresql?)))
+}
+
+fn read_postgresql(raw: &mut Raw, base: &Path) -> Option<Postgresql> {
+    let mut text = |name: &str| raw.value(&format!("storage.postgresql.{name}"), Located::text);
+    let (url, host) = (text("url").map(Secret), text("host"));
+    let (database, user) = (text("database"), text("user"));
+    let password = text("password").map(Secret);
+    let password_file = text("password_file").map(|file| base.join(file));
+    let tls_authorities = text("tls_authorities").map(|file| base.join(file));
+    if password.is_some() && password_file.is_some() {
+        let place = raw.place("storage.postgresql.password_file");
+        raw.problem(
+            place,
+            "storage.postgresql: password and password_file are both written; leave one out".into(),
+        );
+    }
+    let port = raw.value("storage.postgresql.port", |found| number(found, 1, 65_535));
+    let readers = raw.value("storage.postgresql.readers", |found| number(found, 1, 256));
+    let writers = raw.value("storage.postgresql.writers", |found| number(found, 1, 16));
+    let partitions = raw.value("storage.postgresql.partitions", |found| number(found, 1, 256));
+    Some(Postgresql {
+        url,
+        host,
+        port: port.and_then(|port| u16::try_from(port).ok()),
+        database,
+        user,
+        password,
+        password_file,
+        tls_authorities,
+        readers: usize::try_from(readers?).ok()?,
+        writers: usize::try_from(writers?).ok()?,
+        partitions: u16::try_from(partitions?).ok()?,
     })
 }
 

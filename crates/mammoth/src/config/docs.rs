@@ -3,18 +3,14 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Default, KEYS, Key, SECTIONS, variable};
+use super::keys::{Default, KEYS, Key, SECTIONS, section_and_name, variable};
 
 /// How docs/config.md is made new; the test that finds it stale says so.
 pub const REFRESH: &str = "cargo xtask config-docs";
 
 /// The keys of one section, in order.
 fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| section_and_name(key).0 == section)
-}
-
-fn section_and_name(key: &Key) -> (&'static str, &'static str) {
-    key.path.split_once('.').unwrap_or(("", key.path))
+    KEYS.iter().filter(move |key| section_and_name(key.path).0 == section)
 }
 
 /// A configuration file with every key at its default, explained.
@@ -29,7 +25,7 @@ pub fn default_file() -> String {
             let _ = write!(out, "\n[{section}]\n");
         }
         for key in keys_of(section) {
-            let (_, name) = section_and_name(key);
+            let (_, name) = section_and_name(key.path);
             out.push('\n');
             for line in key.about.lines() {
                 let _ = writeln!(out, "# {line}");
@@ -126,7 +122,7 @@ fn default_words(key: &Key) -> String {
 }
 
 fn markdown_of(key: &Key, out: &mut String) {
-    let (_, name) = section_and_name(key);
+    let (_, name) = section_and_name(key.path);
     let default = match key.path {
         "tls.certificate" | "tls.key" => "none; `localhost` alone gets a self-signed one".to_string(),
         _ => default_words(key),

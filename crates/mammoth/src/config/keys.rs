@@ -38,6 +38,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("listen", "Addresses, as \"IP:port\"; IPv6 as \"[::1]:port\""),
     ("tls", "Certificates"),
     ("storage", "Where archives are kept"),
+    ("storage.embedded", "The embedded store"),
+    ("storage.postgresql", "A PostgreSQL database, 15 or newer; for archive = \"postgresql\""),
     ("limits", "What one client, and all of them together, may use"),
     ("log", "Logging, to standard error"),
 ];
@@ -184,9 +186,96 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "storage.archive",
-        form: "\"embedded\"",
+        form: "\"embedded\" or \"postgresql\"",
         default: Default::Value("\"embedded\""),
-        about: "The store: \"embedded\" keeps everything in the data directory.",
+        about: "The store of archives, accounts and rosters: \"embedded\" is files in the data directory,\n\
+                \"postgresql\" a database.",
+        examples: &[],
+    },
+    Key {
+        path: "storage.embedded.memory_table_bytes",
+        form: "a number of bytes, or a number with KiB, MiB or GiB, from 1 MiB to 4 GiB",
+        default: Default::Value("\"64MiB\""),
+        about: "How much of the newest messages is held in memory before it becomes a file of its own. Twice this is\n\
+                the store's largest share of memory.",
+        examples: &[],
+    },
+    Key {
+        path: "storage.postgresql.url",
+        form: "a connection string, such as \"postgresql://mammoth@db.example.org/mammoth\"",
+        default: Default::Nothing("none; the keys below say it piece by piece"),
+        about: "Where the database is, as libpq takes it.",
+        examples: &[("\"postgresql://mammoth@db.example.org/mammoth\"", "all in one")],
+    },
+    Key {
+        path: "storage.postgresql.host",
+        form: "a host name, an address, or the directory of a Unix socket",
+        default: Default::Nothing("that of url, else localhost"),
+        about: "The database server.",
+        examples: &[("\"/run/postgresql\"", "by its Unix socket")],
+    },
+    Key {
+        path: "storage.postgresql.port",
+        form: "a number from 1 to 65535",
+        default: Default::Nothing("that of url, else 5432"),
+        about: "Its port.",
+        examples: &[("5433", "another one")],
+    },
+    Key {
+        path: "storage.postgresql.database",
+        form: "a text",
+        default: Default::Nothing("that of url, else mammoth"),
+        about: "The database. It must exist; its tables are made at the first start.",
+        examples: &[("\"archive\"", "another one")],
+    },
+    Key {
+        path: "storage.postgresql.user",
+        form: "a text",
+        default: Default::Nothing("that of url, else mammoth"),
+        about: "The user. It must be allowed to make tables.",
+        examples: &[("\"archive\"", "another one")],
+    },
+    Key {
+        path: "storage.postgresql.password",
+        form: "a text",
+        default: Default::Nothing("that of url, else none"),
+        about: "The user's password; better in the environment or in password_file than here.",
+        examples: &[("\"…\"", "never shown, and never logged")],
+    },
+    Key {
+        path: "storage.postgresql.password_file",
+        form: "a file",
+        default: Default::Nothing("none"),
+        about: "A file whose first line is the password.",
+        examples: &[("\"/etc/mammoth/postgresql.password\"", "readable by the server's user only")],
+    },
+    Key {
+        path: "storage.postgresql.tls_authorities",
+        form: "a PEM file",
+        default: Default::Nothing("no TLS"),
+        about: "With this, the connection is encrypted, and the database's certificate must be for its host name and\n\
+                lead to one of these.",
+        examples: &[("\"/etc/ssl/certs/ca-certificates.crt\"", "those of the system, on Debian")],
+    },
+    Key {
+        path: "storage.postgresql.readers",
+        form: "a number from 1 to 256",
+        default: Default::Value("8"),
+        about: "Connections that answer queries.",
+        examples: &[],
+    },
+    Key {
+        path: "storage.postgresql.writers",
+        form: "a number from 1 to 16",
+        default: Default::Value("2"),
+        about: "Connections that append; each archive has one of them.",
+        examples: &[],
+    },
+    Key {
+        path: "storage.postgresql.partitions",
+        form: "a number from 1 to 256",
+        default: Default::Value("16"),
+        about: "Into how many partitions the messages are put. Counts when the tables are made, and not later.",
         examples: &[],
     },
     Key {
@@ -240,6 +329,16 @@ pub const KEYS: &[Key] = &[
         examples: &[],
     },
 ];
+
+/// Is the key's value one that nobody but the operator may see?
+pub fn is_secret(path: &str) -> bool {
+    ["storage.postgresql.password", "storage.postgresql.url"].contains(&path)
+}
+
+/// The section and the name of a path.
+pub fn section_and_name(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
 
 /// The key at `path`, if there is one.
 pub fn find(path: &str) -> Option<&'static Key> {

@@ -202,18 +202,22 @@ impl Raw {
     ) {
         let known: Vec<&str> = known.collect();
         let last = path.rsplit('.').next().unwrap_or(path);
+        // A misspelt [section] is told from its table; sections are names too.
+        let sections = keys::SECTIONS.iter().map(|(name, _)| *name).filter(|name| !name.is_empty());
+        let names = known.iter().copied().chain(sections.filter(|_| section.is_empty()));
         let misplaced = known.iter().find(|key| key.rsplit('.').next() == Some(last));
-        let advice = match (misplaced, nearest(path, known.iter().copied())) {
-            (Some(key), _) if *key != path => match key.split_once('.') {
-                Some((section, _)) => format!("{last} belongs under [{section}]"),
-                None => format!("{last} belongs at the top of the file, before the first [section]"),
+        let advice = match (misplaced, nearest(path, names)) {
+            (Some(key), _) if *key != path => match keys::section_and_name(key) {
+                ("", _) => format!("{last} belongs at the top of the file, before the first [section]"),
+                (section, _) => format!("{last} belongs under [{section}]"),
             },
             (_, Some(key)) => format!("did you mean {key}?"),
             _ => {
-                let names = known.iter().filter(|key| match key.split_once('.') {
-                    Some((of, _)) => of == section,
-                    None => section.is_empty() || section == "tls",
-                });
+                let here = |key: &&&str| match keys::section_and_name(key) {
+                    ("", _) => section.is_empty() || section == "tls",
+                    (of, _) => of == section,
+                };
+                let names = known.iter().filter(here);
                 format!("allowed here: {}", names.copied().collect::<Vec<_>>().join(", "))
             }
         };
@@ -299,7 +303,9 @@ impl Raw {
         match read(located) {
             Ok(value) => Some(value),
             Err(what) => {
-                let text = format!("{path}: {} {what}; allowed: {form}", located.value);
+                let value =
+                    if keys::is_secret(path) { "what is written".into() } else { located.value.to_string() };
+                let text = format!("{path}: {value} {what}; allowed: {form}");
                 self.problem(located.place.clone(), text);
                 None
             }

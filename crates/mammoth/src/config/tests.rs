@@ -67,7 +67,7 @@ fn every_default_and_every_example_is_itself_allowed() {
             if key.path == "domain" || key.path.starts_with("tls.") {
                 continue; // shown whole in the next test
             }
-            match key.path.split_once('.') {
+            match key.path.rsplit_once('.') {
                 Some((section, name)) => right(&format!("[{section}]\n{name} = {value}\n")),
                 None => right(&format!("{}\n", format_args!("{} = {value}", key.path))),
             };
@@ -203,7 +203,7 @@ fn each_problem_names_file_line_key_value_and_what_is_allowed() {
         ),
         (
             "[storage]\narchive = \"mysql\"\n",
-            "/etc/mammoth/mammoth.toml:4: storage.archive: \"mysql\" is not one of them; allowed: \"embedded\"",
+            "/etc/mammoth/mammoth.toml:4: storage.archive: \"mysql\" is not one of them; allowed: \"embedded\" or \"postgresql\"",
         ),
         (
             "[log]\nlevel = \"loud\"\n",
@@ -364,6 +364,41 @@ fn the_environment_overrides_the_file() {
     assert!(!settings.archive.allow_trim);
     assert_eq!(settings.data, Path::new("/etc/mammoth/123"));
     assert!(settings.modules.ping && !settings.modules.carbons);
+}
+
+#[test]
+fn a_database() {
+    let embedded = right("[storage.embedded]\nmemory_table_bytes = \"8MiB\"\n");
+    assert_eq!(embedded.storage, Storage::Embedded { memory_table_bytes: 8 << 20 });
+
+    let text = "[storage]\narchive = \"postgresql\"\n[storage.postgresql]\nhost = \"/run/postgresql\"\nport = 5433\n\
+                password_file = \"pw\"\nreaders = 3\n";
+    let Storage::Postgresql(database) = right(text).storage else { panic!("a database was asked for") };
+    assert_eq!((database.host.as_deref(), database.port), (Some("/run/postgresql"), Some(5433)));
+    assert_eq!(database.password_file.as_deref(), Some(Path::new("/etc/mammoth/pw")));
+    assert_eq!((database.readers, database.writers, database.partitions), (3, 2, 16));
+
+    let settings = with_environment(text, &[("MAMMOTH_STORAGE__POSTGRESQL__DATABASE", "mam")]).unwrap();
+    let Storage::Postgresql(database) = settings.storage else { panic!("a database was asked for") };
+    assert_eq!(database.database.as_deref(), Some("mam"));
+    let both = with_environment(text, &[("MAMMOTH_STORAGE__POSTGRESQL__PASSWORD", "secret")]).unwrap_err();
+    assert_eq!(
+        both.to_string(),
+        "/etc/mammoth/mammoth.toml:8: storage.postgresql: password and password_file are both written; leave one out"
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let text = "[storage]\narchive = \"postgresql\"\n[storage.postgresql]\npassword = \"hidden\"\nurl = \"postgresql://u:hidden@h\"\n";
+    assert!(!format!("{:?}", right(text)).contains("hidden"));
+    let shown = wrong(&format!("{RIGHT}[storage.postgresql]\npassword = 4711\n"));
+    assert_eq!(
+        shown,
+        [
+            "/etc/mammoth/mammoth.toml:4: storage.postgresql.password: what is written is not a text; allowed: a text"
+        ]
+    );
 }
 
 #[test]
