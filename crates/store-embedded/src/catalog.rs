@@ -134,6 +134,7 @@ pub fn open(dir: &Path, may_make: bool) -> Result<Connection, CatalogError> {
         connection.execute(insert, params!["id_key", &id_key[..]])?;
         connection.execute(insert, params!["hash_key", &hash_key[..]])?;
         connection.execute(insert, params!["log_first", 1])?;
+        connection.execute(insert, params!["last_segment", 0])?;
         connection.execute_batch(&format!(
             "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT"
         ))?;
@@ -195,6 +196,11 @@ pub fn key(connection: &Connection, name: &str) -> Result<[u8; 16], CatalogError
 pub fn log_first(connection: &Connection) -> rusqlite::Result<u64> {
     let first = connection.query_row("SELECT value FROM meta WHERE name = 'log_first'", [], |row| row.get(0));
     first.map(|first: i64| first.max(0) as u64)
+}
+
+/// The last number that was given to a segment.
+pub fn last_segment(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("SELECT value FROM meta WHERE name = 'last_segment'", [], |row| row.get(0))
 }
 
 /// Every archive that has a row.

@@ -13,15 +13,20 @@
 //! `catalog`, `accounts`, `open`, `verify`, `backup`.
 
 mod accounts;
+mod build;
 mod catalog;
+mod embed;
 mod format;
 mod hook;
 mod log;
 mod memtable;
+mod merge;
+mod merge_index;
 mod open;
 mod purge;
 mod read;
 mod readers;
+mod seal;
 mod segment;
 mod shared;
 mod state;
@@ -32,7 +37,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use mammoth_archive::StoreError;
+use tokio::sync::{mpsc, oneshot};
 
 pub use hook::{Failure, Hook, Step};
 pub use open::OpenError;
@@ -41,6 +47,9 @@ pub use writer::WriteError;
 
 /// How long a connection waits for another process that holds a lock on a file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a seal or a merge that failed waits before it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -100,6 +109,30 @@ impl EmbeddedStore {
     /// do.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<EmbeddedStore>, OpenError> {
         open::open(dir, options).map(Arc::new)
+    }
+
+    /// Makes a segment of what is in memory, and waits for that and for the merges it calls for. Never needed: the
+    /// store does so by itself in time.
+    ///
+    /// # Errors
+    /// When the disk does not take the segment. Nothing is lost; it is tried again.
+    pub async fn seal(&self) -> Result<(), StoreError> {
+        let (done, frozen) = oneshot::channel();
+        self.write(writer::Op::Freeze(done), frozen).await?;
+        self.settle().await
+    }
+
+    /// Waits until there is nothing left to seal, merge or purge.
+    ///
+    /// # Errors
+    /// When the last seal failed.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let (done, idle) = oneshot::channel();
+        self.shared.work_mut(|work| {
+            work.merging = true;
+            work.idle_waiters.push(done);
+        });
+        idle.await.map_err(|_| StoreError::unavailable(WriteError::Closed))?
     }
 
     /// Finishes what was called before, and ends the store's threads. Calls made afterwards are refused. Without

@@ -13,6 +13,9 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::format::{Cursor, Damaged, FORMAT, Keys, Record, put_signed, put_varint};
 
+/// SQLite's code for a file with a rollback journal that cannot be played back, for it is open to read only.
+const READONLY_ROLLBACK: i32 = rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
+
 /// In a group: an archive's number is given to an owner.
 const ARCHIVE: u8 = 1;
 /// In a group: entries of one archive.
@@ -35,6 +38,8 @@ impl Log {
     pub fn open(dir: &Path, generation: u64) -> rusqlite::Result<Log> {
         let connection = Connection::open(path(dir, generation))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // The writer and the seal may both be making it.
+        connection.busy_timeout(crate::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -42,8 +47,8 @@ impl Log {
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {
             connection.execute_batch(&format!(
-                "BEGIN;
-                 CREATE TABLE groups (seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, data BLOB NOT NULL);
+                "BEGIN IMMEDIATE;
+                 CREATE TABLE IF NOT EXISTS groups (seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, data BLOB NOT NULL);
                  PRAGMA user_version = {FORMAT};
                  COMMIT;"
             ))?;
@@ -73,7 +78,11 @@ pub fn replay(
     let connection = Connection::open_with_flags(path(dir, generation), flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(crate::BUSY_TIMEOUT)?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version: i64 = match connection.query_row("PRAGMA user_version", [], |row| row.get(0)) {
+        // A rollback journal beside it: it was cut off before it was in WAL mode.
+        Err(error) if error.sqlite_error().is_some_and(|e| e.extended_code == READONLY_ROLLBACK) => 0,
+        version => version?,
+    };
     if version == 0 {
         return Ok(()); // cut off while it was made: nothing was ever committed to it
     }

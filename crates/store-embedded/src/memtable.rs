@@ -308,6 +308,19 @@ impl Memtable {
         Ok(())
     }
 
+    /// Shows the entries of `span` all at once, in order.
+    pub fn with_records<T, E: From<Damaged>>(
+        &self,
+        archive: u32,
+        span: &Range<i64>,
+        show: impl FnOnce(&[Slot], Vec<Record<'_>>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let inner = self.read();
+        let slots = inner.archives.get(&archive).map(|table| table.within(span)).unwrap_or_default();
+        let records = slots.iter().map(|slot| inner.record(slot)).collect::<Result<Vec<_>, _>>()?;
+        show(slots, records)
+    }
+
     /// The entry at a position; `None` when it is not here.
     pub fn entry(&self, archive: u32, position: i64) -> Result<Option<StoredEntry>, Damaged> {
         let inner = self.read();

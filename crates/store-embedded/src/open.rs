@@ -133,12 +133,16 @@ pub fn open(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenError> {
         .map_err(|error| OpenError::sqlite(&log::path(dir, loaded.state.active.generation), error))?;
     sync_folder(&dir.join("log")).map_err(|error| OpenError::io(dir, error))?;
 
-    let keys = (loaded.keys, loaded.id_key);
-    let shared = Arc::new(Shared::new(dir.to_owned(), options, keys, loaded.state, catalog, Some(lock)));
+    let shared = Arc::new(loaded.share(dir, options, catalog, Some(lock)));
     let (writer, queue) = mpsc::channel(QUEUE_MAX);
     let mut threads = Vec::new();
     let writing = Writer { shared: shared.clone(), queue, log, scratch: Scratch::default() };
     threads.push(spawn(dir, "mammoth-writer", move || writing.run())?);
+    let sealing = shared.clone();
+    threads.push(spawn(dir, "mammoth-seal", move || crate::seal::run(&sealing))?);
+    let merging = shared.clone();
+    shared.work_mut(|work| work.merging = true);
+    threads.push(spawn(dir, "mammoth-merge", move || crate::merge::run(&merging))?);
     let readers = start_readers(&shared, &mut threads)?;
     Ok(EmbeddedStore { shared, writer: Some(writer), readers, threads: Mutex::new(threads) })
 }
@@ -155,8 +159,7 @@ fn open_read_only(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenErr
             Err(_) => {}
         }
     };
-    let keys = (loaded.keys, loaded.id_key);
-    let shared = Arc::new(Shared::new(dir.to_owned(), options, keys, loaded.state, catalog, None));
+    let shared = Arc::new(loaded.share(dir, options, catalog, None));
     let mut threads = Vec::new();
     let readers = start_readers(&shared, &mut threads)?;
     Ok(EmbeddedStore { shared, writer: None, readers, threads: Mutex::new(threads) })
@@ -217,6 +220,16 @@ struct Loaded {
     id_key: IdKey,
     state: State,
     log_first: u64,
+    last_segment: u32,
+    last_change: i64,
+}
+
+impl Loaded {
+    fn share(self, dir: &Path, options: Options, catalog: Connection, lock: Option<File>) -> Shared {
+        let keys = (self.keys, self.id_key);
+        let numbers = (self.last_segment, self.last_change);
+        Shared::new(dir.to_owned(), options, keys, numbers, self.state, catalog, lock)
+    }
 }
 
 fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
@@ -246,6 +259,8 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
         state.add_segment(Arc::new(segment), &extents).map_err(damaged)?;
     }
     let overrides = catalog::overrides(&catalog).map_err(of_sqlite)?;
+    let last_change = overrides.iter().map(|(_, _, change, _)| *change).max().unwrap_or(0);
+    let last_segment = catalog::last_segment(&catalog).map_err(of_sqlite)?;
 
     // Every log from the first that is needed: the last is the one to go on with.
     let generations = generations(dir).map_err(|error| OpenError::io(&dir.join("log"), error))?;
@@ -278,7 +293,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
         state.retracted(archive, position, change, tombstone.into());
     }
     state.settle().map_err(damaged)?;
-    Ok(Loaded { keys, id_key, state, log_first })
+    Ok(Loaded { keys, id_key, state, log_first, last_segment, last_change })
 }
 
 /// The generations of the log there are files of, in order.
@@ -293,11 +308,16 @@ pub fn generations(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(generations)
 }
 
-/// Removes what a crash left behind: logs that have become segments, and segments that were never registered or
+/// Removes what a crash left behind: logs that have become segments or hold nothing, and segments that were never registered or
 /// have been replaced.
 fn clear_leftovers(dir: &Path, loaded: &Loaded) -> Result<(), OpenError> {
     let io = |error: io::Error| OpenError::io(dir, error);
-    for generation in generations(dir).map_err(io)?.into_iter().filter(|g| *g < loaded.log_first) {
+    let state = &loaded.state;
+    let needed = |generation: u64| {
+        generation >= state.active.generation
+            || state.frozen.iter().any(|table| table.generation == generation)
+    };
+    for generation in generations(dir).map_err(io)?.into_iter().filter(|generation| !needed(*generation)) {
         remove_log(dir, generation).map_err(io)?;
     }
     for file in fs::read_dir(dir.join("segments")).map_err(io)? {

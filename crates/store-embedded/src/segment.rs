@@ -119,9 +119,35 @@ pub struct BlockMeta {
 }
 
 impl BlockMeta {
-    fn next(&self) -> i64 {
+    /// From a row that begins with these columns.
+    pub fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<BlockMeta> {
+        Ok(BlockMeta {
+            block: row.get(0)?,
+            archive: row.get(1)?,
+            first: row.get(2)?,
+            count: row.get(3)?,
+            stamp: row.get(4)?,
+            bytes_before: row.get::<_, i64>(5)?.max(0) as u64,
+        })
+    }
+
+    /// The position after the last.
+    pub fn next(&self) -> i64 {
         self.first.saturating_add(i64::from(self.count))
     }
+}
+
+/// One of a segment's dictionaries.
+#[derive(Clone, Debug)]
+pub struct Dictionary {
+    /// Its number there.
+    pub number: u32,
+    /// What zstd is given.
+    pub data: Vec<u8>,
+    /// The archives it was trained on, as they stand in the file.
+    pub sampled_bytes: Vec<u8>,
+    /// The same, read.
+    pub sampled: Vec<u32>,
 }
 
 /// The positions of a conversation's entries in a segment.
@@ -157,6 +183,11 @@ impl Segment {
     /// Says that so many of its entries have expired.
     pub fn lost(&self, entries: u64) {
         self.lost.fetch_add(entries, Ordering::AcqRel);
+    }
+
+    /// Where its file lies.
+    pub fn file(&self) -> &Path {
+        &self.path
     }
 
     /// How many of its entries are still needed, at most.
@@ -293,6 +324,40 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Whether it holds, or ever held, anything of an archive: its entries, or a dictionary trained on them.
+    pub fn knows(&self, archive: u32) -> Result<bool, SegmentError> {
+        let sql = "SELECT data FROM extents WHERE archive <= ?1 ORDER BY archive DESC LIMIT 1";
+        let row = self.row(sql, [archive], |row| row.get::<_, Vec<u8>>(0))?;
+        let mut extents = Vec::new();
+        read_extents(&row.unwrap_or_default(), self.segment.number, &mut extents)?;
+        if extents.iter().any(|row| row.archive == archive) {
+            return Ok(true);
+        }
+        let dictionaries = self.dictionaries()?;
+        Ok(dictionaries.iter().any(|dictionary| dictionary.sampled.contains(&archive)))
+    }
+
+    /// Its dictionaries.
+    pub fn dictionaries(&self) -> Result<Vec<Dictionary>, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let sql = "SELECT dictionary, data, sampled FROM dictionaries ORDER BY dictionary";
+        let mut select = self.connection()?.prepare(sql).map_err(sqlite)?;
+        let mut rows = select.query([]).map_err(sqlite)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let sampled: Vec<u8> = row.get(2).map_err(sqlite)?;
+            let mut cursor = Cursor::new(&sampled);
+            let (mut archives, mut last) = (Vec::new(), 0_u64);
+            while !cursor.is_done() {
+                last = last.saturating_add(cursor.varint()?);
+                archives.push(u32::try_from(last).unwrap_or(u32::MAX));
+            }
+            let (number, data) = (row.get(0).map_err(sqlite)?, row.get(1).map_err(sqlite)?);
+            all.push(Dictionary { number, data, sampled_bytes: sampled, sampled: archives });
+        }
+        Ok(all)
+    }
+
     /// What it holds, by archive.
     pub fn extents(&self) -> Result<Vec<ExtentRow>, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
@@ -308,17 +373,8 @@ impl Reader<'_> {
     }
 
     fn meta(&self, block: u32) -> Result<BlockMeta, SegmentError> {
-        let sql = "SELECT archive, first, count, stamp, bytes_before FROM blocks WHERE block = ?1";
-        let found = self.row(sql, [block], |row| {
-            Ok(BlockMeta {
-                block,
-                archive: row.get(0)?,
-                first: row.get(1)?,
-                count: row.get(2)?,
-                stamp: row.get(3)?,
-                bytes_before: row.get::<_, i64>(4)? as u64,
-            })
-        })?;
+        let sql = "SELECT block, archive, first, count, stamp, bytes_before FROM blocks WHERE block = ?1";
+        let found = self.row(sql, [block], BlockMeta::read)?;
         found.ok_or_else(|| self.damaged(format!("block {block} is missing")))
     }
 

@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use mammoth_archive::{IdKey, Stats, StoreError};
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
 use crate::Options;
 use crate::format::{Damaged, Keys};
@@ -15,6 +17,7 @@ use crate::hook::{Failure, Step};
 use crate::log::{Log, Part};
 use crate::memtable::Memtable;
 use crate::read::ReadError;
+use crate::segment::Segment;
 use crate::state::{Snapshot, State};
 use crate::writer::{WriteError, owners};
 
@@ -37,13 +40,15 @@ pub struct Shared {
     state: RwLock<State>,
     catalog: Mutex<Connection>,
     poisoned: Mutex<Option<String>>,
-    closed: std::sync::atomic::AtomicBool,
+    closed: AtomicBool,
     /// For the threads in the background: something may be to be done.
     pub work: Mutex<Work>,
     /// Told when `work` changes.
     pub worked: Condvar,
     spare_log: Mutex<Option<(u64, Log)>>,
     lock: Mutex<Option<File>>,
+    last_segment: AtomicU32,
+    last_change: AtomicI64,
 }
 
 /// What is to be done in the background.
@@ -51,6 +56,16 @@ pub struct Shared {
 pub struct Work {
     /// The store is closing.
     pub closing: bool,
+    /// Archives to be removed from every file, with who waits for it.
+    pub purges: Vec<crate::purge::Request>,
+    /// Why the last seal failed, if it did.
+    pub seal_failed: Option<String>,
+    /// Why the last merge failed, if it did.
+    pub merge_failed: Option<String>,
+    /// A merge may be called for.
+    pub merging: bool,
+    /// Who waits for all of it to be done.
+    pub idle_waiters: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl Shared {
@@ -59,6 +74,7 @@ impl Shared {
         dir: PathBuf,
         options: Options,
         (keys, id_key): (Keys, IdKey),
+        (last_segment, last_change): (u32, i64),
         state: State,
         catalog: Connection,
         lock: Option<File>,
@@ -71,11 +87,13 @@ impl Shared {
             state: RwLock::new(state),
             catalog: Mutex::new(catalog),
             poisoned: Mutex::default(),
-            closed: std::sync::atomic::AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             work: Mutex::default(),
             worked: Condvar::new(),
             spare_log: Mutex::default(),
             lock: Mutex::new(lock),
+            last_segment: AtomicU32::new(last_segment),
+            last_change: AtomicI64::new(last_change),
         }
     }
 
@@ -97,6 +115,12 @@ impl Shared {
     /// The memory table that is written to.
     pub fn active(&self) -> Arc<Memtable> {
         self.state().active.clone()
+    }
+
+    /// All memory tables, oldest first.
+    pub fn tables(&self) -> Vec<Arc<Memtable>> {
+        let state = self.state();
+        state.frozen.iter().chain([&state.active]).cloned().collect()
     }
 
     /// An archive as of now; `None` when there has never been one.
@@ -160,6 +184,59 @@ impl Shared {
         spare.filter(|(of, _)| *of == generation).map(|(_, log)| log)
     }
 
+    /// Whether the log of a generation was made ahead.
+    pub fn has_spare_log(&self, generation: u64) -> bool {
+        let spare = self.spare_log.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.as_ref().is_some_and(|(of, _)| *of == generation)
+    }
+
+    /// The number of the next segment: never given before.
+    pub fn new_segment_number(&self) -> u32 {
+        self.last_segment.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
+    /// The greatest number ever given to a segment.
+    pub fn last_segment_number(&self) -> u32 {
+        self.last_segment.load(Ordering::Acquire)
+    }
+
+    /// The number of the next retraction.
+    pub fn new_change(&self) -> i64 {
+        self.last_change.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
+    /// Changes what is to be done in the background, and tells those who do it.
+    pub fn work_mut(&self, change: impl FnOnce(&mut Work)) {
+        change(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        self.worked.notify_all();
+    }
+
+    /// A seal has ended, well or not.
+    pub fn seal_ended(&self, failed: Option<String>) {
+        self.work_mut(|work| {
+            work.seal_failed = failed;
+            work.merging = true;
+        });
+    }
+
+    /// Whether work in the background is to go on.
+    pub fn go_on(&self) -> Result<(), WriteError> {
+        if self.is_closing() { Err(WriteError::Closed) } else { self.writable() }
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> Vec<Arc<Segment>> {
+        let mut segments: Vec<Arc<Segment>> = self.state().segments.values().cloned().collect();
+        segments.sort_by_key(|segment| segment.place);
+        segments
+    }
+
+    /// Waits so long, or until the store closes.
+    pub fn pause(&self, time: std::time::Duration) {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.worked.wait_timeout_while(work, time, |work| !work.closing));
+    }
+
     /// Keeps a log for when the memory table is full.
     pub fn put_spare_log(&self, generation: u64, log: Log) {
         *self.spare_log.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, log));
@@ -170,7 +247,7 @@ impl Shared {
         if self.options.read_only {
             return Err(WriteError::ReadOnly);
         }
-        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) {
             return Err(WriteError::Closed);
         }
         match &*self.poisoned.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -224,7 +301,7 @@ impl Shared {
     pub fn expired(&self, archive: u32, first: i64, stamp: Option<i64>) -> u64 {
         let gone = self.state_mut().expired(archive, first, stamp);
         if gone > 0 {
-            self.notify();
+            self.work_mut(|work| work.merging = true);
         }
         gone
     }
@@ -275,7 +352,7 @@ impl Shared {
 
     /// Lets another process have the store.
     pub fn unlock(&self) {
-        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        self.closed.store(true, Ordering::Release);
         *self.spare_log.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -30,6 +30,8 @@ pub struct State {
     pub frozen: Vec<Arc<Memtable>>,
     /// The memory table that is written to.
     pub active: Arc<Memtable>,
+    /// Tombstones that no segment holds yet.
+    pub overrides: usize,
     /// Archives that hold entries.
     pub nonempty: u64,
     /// Entries in all of them.
@@ -141,6 +143,11 @@ impl ArchiveState {
         }
     }
 
+    /// How many of an extent's entries have expired.
+    fn expired_of(&self, extent: &Extent) -> u64 {
+        self.first.min(extent.next()).saturating_sub(extent.first).max(0) as u64
+    }
+
     /// How many entries are present.
     pub fn count(&self) -> u64 {
         self.next.saturating_sub(self.first).max(0) as u64
@@ -157,6 +164,7 @@ impl State {
             segments: HashMap::new(),
             frozen: Vec::new(),
             active: Arc::new(Memtable::new(generation)),
+            overrides: 0,
             nonempty: 0,
             entries: 0,
         }
@@ -233,18 +241,74 @@ impl State {
             let extent = row.extent;
             archive.next = archive.next.max(extent.next());
             archive.last_stamp = archive.last_stamp.max(row.stamps.1);
-            if extent.next() <= archive.first {
-                segment.lost(u64::from(extent.count));
-                continue;
+            if extent.first == archive.first {
+                archive.first_stamp = Some(row.stamps.0);
             }
-            if extent.first <= archive.first {
-                archive.first_stamp = (extent.first == archive.first).then_some(row.stamps.0);
+            segment.lost(archive.expired_of(&extent));
+            if extent.next() > archive.first {
+                archive.extents.reserve_exact(1);
+                archive.extents.push(extent);
             }
-            archive.extents.reserve_exact(1);
-            archive.extents.push(extent);
         }
         self.segments.insert(segment.number, segment);
         Ok(())
+    }
+
+    /// An archive's newest entries outside the active memory table lie in this segment now.
+    pub fn add_extent(&mut self, archive: u32, extent: Extent) {
+        self.replace_extents(archive, &[], Some(extent));
+    }
+
+    /// What these segments held of an archive lies in this one now; `None` when nothing was left of it.
+    pub fn replace_extents(&mut self, archive: u32, old: &[u32], new: Option<Extent>) {
+        let Some(archive) = self.archives.get_mut(archive as usize) else { return };
+        let mut extents: Vec<Extent> = Vec::with_capacity(archive.extents.len() + 1);
+        extents.extend(archive.extents.iter().filter(|extent| !old.contains(&extent.segment)));
+        if let Some(extent) = new {
+            if let Some(segment) = self.segments.get(&extent.segment) {
+                segment.lost(archive.expired_of(&extent));
+            }
+            if extent.next() > archive.first {
+                let place = extents.partition_point(|other| other.first < extent.first);
+                extents.insert(place, extent);
+            }
+        }
+        extents.shrink_to_fit();
+        archive.extents = extents;
+    }
+
+    /// Whether one of these segments holds something of an archive.
+    pub fn is_in(&self, archive: u32, segments: &[u32]) -> bool {
+        self.archive(archive)
+            .is_some_and(|a| a.extents.iter().any(|extent| segments.contains(&extent.segment)))
+    }
+
+    /// The segment beside which most tombstones are kept, if there are more than `limit` in all.
+    pub fn most_overridden(&self, limit: usize) -> Option<u32> {
+        if self.overrides <= limit {
+            return None;
+        }
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        for archive in &self.archives {
+            let Some(overrides) = &archive.overrides else { continue };
+            for extent in &archive.extents {
+                *counts.entry(extent.segment).or_default() +=
+                    overrides.range(extent.first..extent.next()).count();
+            }
+        }
+        counts.into_iter().filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n).map(|(segment, _)| segment)
+    }
+
+    /// A segment holds this tombstone, or an earlier one, now.
+    pub fn folded(&mut self, archive: u32, position: i64, change: i64) {
+        let Some(archive) = self.archives.get_mut(archive as usize) else { return };
+        let Some(overrides) = &archive.overrides else { return };
+        if overrides.get(&position).is_some_and(|(newest, _)| *newest <= change) {
+            let mut left = Overrides::clone(overrides);
+            left.remove(&position);
+            self.overrides = self.overrides.saturating_sub(1);
+            archive.overrides = (!left.is_empty()).then(|| Arc::new(left));
+        }
     }
 
     /// While a store is opened: takes in what the log adds to an archive. What the small database says of it may
@@ -313,7 +377,8 @@ impl State {
         if first <= archive.first {
             return 0;
         }
-        let gone = first.saturating_sub(archive.first).max(0) as u64;
+        let before = archive.first;
+        let gone = first.saturating_sub(before).max(0) as u64;
         archive.first = first;
         archive.first_stamp = first_stamp;
         if first == archive.next {
@@ -326,14 +391,18 @@ impl State {
         {
             let kept = overrides.range(first..).map(|(position, tombstone)| (*position, tombstone.clone()));
             let kept: Overrides = kept.collect();
+            self.overrides = self.overrides.saturating_sub(overrides.len().saturating_sub(kept.len()));
             archive.overrides = (!kept.is_empty()).then(|| Arc::new(kept));
         }
-        let dead = archive.extents.iter().take_while(|extent| extent.next() <= first).count();
-        for extent in archive.extents.drain(..dead) {
-            if let Some(segment) = self.segments.get(&extent.segment) {
-                segment.lost(u64::from(extent.count));
+        for extent in &archive.extents {
+            let lost = extent.next().min(first).saturating_sub(extent.first.max(before));
+            if lost > 0
+                && let Some(segment) = self.segments.get(&extent.segment)
+            {
+                segment.lost(lost as u64);
             }
         }
+        archive.extents.retain(|extent| extent.next() > first);
         gone
     }
 
@@ -341,9 +410,11 @@ impl State {
     pub fn retracted(&mut self, archive: u32, position: i64, change: i64, tombstone: Bytes) {
         let Some(archive) = self.archives.get_mut(archive as usize) else { return };
         if (archive.first..archive.next).contains(&position) {
-            let mut overrides = archive.overrides.as_deref().cloned().unwrap_or_default();
-            overrides.insert(position, (change, tombstone));
-            archive.overrides = Some(Arc::new(overrides));
+            // Copied only while a reader holds the map as it was.
+            let overrides = Arc::make_mut(archive.overrides.get_or_insert_default());
+            if overrides.insert(position, (change, tombstone)).is_none() {
+                self.overrides += 1;
+            }
         }
     }
 

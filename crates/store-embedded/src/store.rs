@@ -166,9 +166,7 @@ impl ArchiveStore for EmbeddedStore {
                     if !present {
                         return Ok(None);
                     }
-                    let change: i64 = connection
-                        .prepare_cached("SELECT coalesce(max(change), 0) + 1 FROM overrides")?
-                        .query_row([], |row| row.get(0))?;
+                    let change = shared.new_change();
                     connection
                         .prepare_cached("INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4)")?
                         .execute(params![number, position.0, change, &written[..]])?;

@@ -262,17 +262,16 @@ impl Writer {
                     }
                 }
             }
-            self.shared.hook(Step::BeforeCatalogCommit)?;
-            let failed = failed.or_else(|| catalog.execute_batch("COMMIT").err());
-            match failed {
-                None => self.shared.hook(Step::AfterCatalogCommit),
-                Some(error) => {
-                    if !catalog.is_autocommit() {
-                        drop(catalog.execute_batch("ROLLBACK"));
-                    }
-                    Err(self.shared.write_failed(&error))
-                }
+            let outcome = match failed {
+                None => self.shared.hook(Step::BeforeCatalogCommit).and_then(|()| {
+                    catalog.execute_batch("COMMIT").map_err(|error| self.shared.write_failed(&error))
+                }),
+                Some(error) => Err(self.shared.write_failed(&error)),
+            };
+            if !catalog.is_autocommit() {
+                drop(catalog.execute_batch("ROLLBACK"));
             }
+            outcome.and_then(|()| self.shared.hook(Step::AfterCatalogCommit))
         });
         for finish in finishes {
             let outcome = outcome.as_ref().copied().map_err(|error| self.shared.store_error(error));
