@@ -12,6 +12,7 @@ mod support;
 mod explain;
 mod forget;
 mod keep;
+mod metrics;
 mod show;
 
 use support::Server;

@@ -26,6 +26,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub struct Options {
     /// Lines of the configuration before its first section.
     pub top: String,
+    /// More lines of the section `[listen]`.
+    pub listen: String,
     /// Lines of the section `[limits]`.
     pub limits: String,
     /// The log's level.
@@ -36,7 +38,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { top: String::new(), limits: String::new(), log: "info", errors: false }
+        Options { top: String::new(), listen: String::new(), limits: String::new(), log: "info", errors: false }
     }
 }
 
@@ -142,11 +144,11 @@ impl Server {
     /// Starts a server.
     pub fn with(options: Options) -> Server {
         let directory = tempfile::Builder::new().prefix("mammoth-test-").tempdir().expect("a directory");
-        let Options { top, limits, log, .. } = &options;
+        let Options { top, listen, limits, log, .. } = &options;
         let data = directory.path().join("data");
         let config = format!(
             "domain = \"{DOMAIN}\"\ndata = \"{}\"\n{top}\n\
-             [listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = [\"127.0.0.1:0\"]\nc2s_plain = [\"127.0.0.1:0\"]\n\
+             [listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = [\"127.0.0.1:0\"]\nc2s_plain = [\"127.0.0.1:0\"]\n{listen}\n\
              [limits]\n{limits}\n{}\n[log]\nformat = \"json\"\nlevel = \"{log}\"\n",
             data.display(),
             storage(),
