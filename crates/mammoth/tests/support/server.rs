@@ -38,7 +38,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { top: String::new(), listen: String::new(), limits: String::new(), log: "info", errors: false }
+        Options {
+            top: String::new(),
+            listen: String::new(),
+            limits: String::new(),
+            log: "info",
+            errors: false,
+        }
     }
 }
 
