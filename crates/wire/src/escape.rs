@@ -21,14 +21,28 @@ pub fn escape_text(text: &str) -> Cow<'_, str> {
 
 /// Appends ` name='value'`, escaped.
 pub(crate) fn push_attr(out: &mut String, name: &str, value: &str) {
+    let value = escape_attr(value);
+    out.reserve(name.len() + value.len() + 4);
     out.push(' ');
     out.push_str(name);
     out.push_str("='");
-    out.push_str(&escape_attr(value));
+    out.push_str(&value);
     out.push('\'');
 }
 
+/// Whether this byte of UTF-8 never belongs to a character that is escaped. U+FFFE and U+FFFF begin with 0xEF.
+fn plain(byte: u8) -> bool {
+    match byte {
+        b'&' | b'<' | b'>' | b'\'' | b'"' | 0xef => false,
+        byte => byte >= b' ',
+    }
+}
+
 fn escape(value: &str, attribute: bool) -> Cow<'_, str> {
+    // Nearly everything is plain, and a look at its bytes shows it.
+    if value.bytes().all(plain) {
+        return Cow::Borrowed(value);
+    }
     let replacement = |ch: char| -> Option<&'static str> {
         Some(match ch {
             '&' => "&amp;",
