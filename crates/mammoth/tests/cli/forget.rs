@@ -139,7 +139,6 @@ fn erase(server: &Server, before: &[Saved]) {
 const MARKER: &str = "q8Zr0vKx3TnWm5LpYd7HsBf2";
 
 #[test]
-#[ignore = "the store does not yet rewrite its files on purge"]
 fn what_is_erased_or_removed_is_in_no_file() {
     if std::env::var("MAMMOTH_TEST_STORAGE").is_ok_and(|storage| storage == "postgresql") {
         eprintln!("skipped: what_is_erased_or_removed_is_in_no_file looks into the embedded store's files");
