@@ -5,7 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
+mod delivery;
 mod fidelity;
+mod hostile;
 mod login;
 mod mam;
 mod order;
+mod roster;
+mod rules;
