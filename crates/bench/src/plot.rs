@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 use plotters::{
     coord::Shift,
     prelude::{
-        BLACK, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
-        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+        ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries,
+        PathElement, RGBColor, SVGBackend, Text, WHITE,
     },
 };
 
@@ -25,7 +25,10 @@ const CHARTS: [(&str, &str, &str); 6] = [
 ];
 
 const COLUMNS: usize = 3;
-const SIZE: (u32, u32) = (1200, 760);
+const SIZE: (u32, u32) = (1200, 800);
+const LEGEND_HEIGHT: u32 = 40;
+const LEGEND_LEFT: i32 = 64;
+const LEGEND_STEP: i32 = 150;
 
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x1b, 0x6c, 0xa8),
@@ -70,7 +73,9 @@ fn draw(
         (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
     };
     let ((x_low, x_high), (y_low, y_high)) = (bounds(|p| p.0), bounds(|p| p.1));
-    let parts = area.split_evenly((charts.len().div_ceil(COLUMNS), COLUMNS));
+    let (top, charts_area) = area.split_vertically(LEGEND_HEIGHT);
+    legend(&top, servers)?;
+    let parts = charts_area.split_evenly((charts.len().div_ceil(COLUMNS), COLUMNS));
     for (part, (title, lines)) in parts.iter().zip(charts) {
         let mut chart = ChartBuilder::on(part)
             .caption(title, ("sans-serif", 16).into_font())
@@ -78,8 +83,8 @@ fn draw(
             .x_label_area_size(36)
             .y_label_area_size(52)
             .build_cartesian_2d(
-                (x_low / 1.3..x_high * 1.3).log_scale(),
-                (y_low / 2.0..y_high * 2.0).log_scale(),
+                (x_low / 1.5..x_high * 1.5).log_scale(),
+                (10_f64.powf(y_low.log10().floor())..10_f64.powf(y_high.log10().ceil())).log_scale(),
             )?;
         chart
             .configure_mesh()
@@ -91,21 +96,21 @@ fn draw(
             .draw()?;
         for (server, colour) in servers.iter().zip(COLOURS.iter().cycle()) {
             let Some(line) = lines.get(server) else { continue };
-            chart
-                .draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(2)))?
-                .label(server)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+            chart.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(2)))?;
             chart.draw_series(line.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.2))
-            .label_font(("sans-serif", 11))
-            .draw()?;
     }
     area.present()?;
+    Ok(())
+}
+
+/// One line of colours and names for all charts.
+fn legend(area: &Drawing<'_>, servers: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    for ((at, server), colour) in (0..).zip(servers).zip(COLOURS.iter().cycle()) {
+        let x = LEGEND_LEFT + at * LEGEND_STEP;
+        area.draw(&PathElement::new([(x, 20), (x + 24, 20)], colour.stroke_width(3)))?;
+        area.draw(&Text::new(server.clone(), (x + 32, 13), ("sans-serif", 15).into_font()))?;
+    }
     Ok(())
 }
 
@@ -132,8 +137,15 @@ fn servers(records: &[Record]) -> Vec<String> {
     servers
 }
 
+/// Only powers of ten are named; the lines between them speak for themselves.
 fn short(value: f64) -> String {
-    match value {
+    let exponent = value.log10().round();
+    let power = 10_f64.powf(exponent);
+    if (value / power - 1.0).abs() > 1e-6 {
+        return String::new();
+    }
+    match power {
+        v if v < 1.0 => format!("{v:.*}", (-exponent) as usize),
         v if v >= 1e6 => format!("{} M", v / 1e6),
         v if v >= 1e3 => format!("{} k", v / 1e3),
         v => format!("{v}"),
