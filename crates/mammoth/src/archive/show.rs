@@ -116,7 +116,8 @@ struct Line<'a> {
 }
 
 fn write_json(out: &mut impl Write, entry: &Entry) -> anyhow::Result<()> {
-    let stanza = std::str::from_utf8(&entry.stanza).with_context(|| format!("{} is damaged", entry.id))?;
+    let stanza =
+        std::str::from_utf8(xml(&entry.stanza)).with_context(|| format!("{} is damaged", entry.id))?;
     let line = Line {
         id: entry.id.as_str(),
         stamp: datetime::write(entry.stamp),
@@ -128,30 +129,38 @@ fn write_json(out: &mut impl Write, entry: &Entry) -> anyhow::Result<()> {
     Ok(writeln!(out)?)
 }
 
+/// The stanza of an entry. What Prosody keeps may have a line of its own before it (docs/prosody.md).
+fn xml(stored: &[u8]) -> &[u8] {
+    let end =
+        stored.iter().position(|byte| *byte == b'\n').filter(|_| stored.starts_with(b"mammoth-prosody "));
+    end.and_then(|end| stored.get(end.saturating_add(1)..)).unwrap_or(stored)
+}
+
 /// A heading of stamp, id, who and to whom; below it, set in, what the message says or what it is.
 fn write_text(out: &mut impl Write, owner: &BareJid, entry: &Entry) -> anyhow::Result<()> {
     let stamp = datetime::write(entry.stamp);
-    let Ok(stanza) = Stanza::parse(entry.stanza.clone()) else {
+    let Ok(stanza) = Stanza::parse(xml(&entry.stanza).to_vec()) else {
         writeln!(out, "{stamp}  {}  {}", entry.id, visible(entry.with.as_str()))?;
-        return Ok(writeln!(out, "    (not readable as a stanza; --format json shows it as it is)")?);
+        let what = match entry.retracted {
+            true => "(removed)",
+            false => "(not a stanza; --format json shows it as it is)",
+        };
+        return Ok(writeln!(out, "    {what}")?);
     };
     let side = |name: &str| stanza.attr(name).map_or_else(|| "?".to_owned(), visible);
     let type_ = stanza.type_().map_or_else(|| "normal".to_owned(), visible);
     writeln!(out, "{stamp}  {}  {} → {}  {type_}", entry.id, side("from"), side("to"))?;
-    for line in said(owner, entry, &stanza) {
+    for line in said(owner, &stanza) {
         writeln!(out, "    {line}")?;
     }
     Ok(())
 }
 
 /// What a message says, line by line; or in brackets what it is, if it says nothing.
-fn said(owner: &BareJid, entry: &Entry, stanza: &Stanza) -> Vec<String> {
-    if entry.retracted {
-        let when = stanza.child(ns::RETRACT, "retracted").and_then(|retracted| retracted.attr("stamp"));
-        return vec![format!(
-            "(retracted{})",
-            when.map(|when| format!(" at {}", visible(when))).unwrap_or_default()
-        )];
+fn said(owner: &BareJid, stanza: &Stanza) -> Vec<String> {
+    if let Some(retracted) = stanza.child(ns::RETRACT, "retracted") {
+        let when = retracted.attr("stamp").map(|when| format!(" at {}", visible(when)));
+        return vec![format!("(retracted{})", when.unwrap_or_default())];
     }
     let mut lines = Vec::new();
     if let Some(subject) = stanza.child(ns::CLIENT, "subject").map(|subject| subject.text()) {
@@ -160,22 +169,66 @@ fn said(owner: &BareJid, entry: &Entry, stanza: &Stanza) -> Vec<String> {
     if let Some(body) = stanza.body_text() {
         lines.extend(body.lines().map(visible));
     }
+    if !lines.is_empty() {
+        return lines;
+    }
     let direction = match stanza.from() {
         Ok(Some(from)) if from.to_bare() == *owner => Direction::Outgoing,
         _ => Direction::Incoming,
     };
-    match eligible(stanza, direction) {
-        _ if !lines.is_empty() => {}
-        Eligible::Keep(why) => lines.push(format!("({}: {})", why.code(), why.text())),
+    vec![match eligible(stanza, direction) {
+        Eligible::Keep(why) => format!("({}: {})", why.code(), why.text()),
         Eligible::Drop(_) => {
             let children: Vec<String> = stanza.children().map(|child| visible(child.name())).collect();
-            lines.push(format!("({})", children.join(", ")));
+            format!("({})", children.join(", "))
         }
-    }
-    lines
+    }]
 }
 
 /// Text that a terminal shows and does not obey.
 fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    fn entry(stanza: &'static str, retracted: bool) -> Entry {
+        Entry {
+            id: StanzaId::new("i").unwrap(),
+            with: "r@x".parse().unwrap(),
+            stamp: Timestamp(0),
+            stanza: stanza.into(),
+            retracted,
+        }
+    }
+
+    #[test]
+    fn what_prosody_keeps_is_shown_too() {
+        let cases = [
+            ("<message from='r@x/n' type='groupchat'><body>hi</body></message>", false, "hi"),
+            ("mammoth-prosody 1 xml 1.5 -\n<message from='r@x/n'>\n<body>hi</body></message>", false, "hi"),
+            (
+                "mammoth-prosody 1 data 1.5 -\nreturn {}",
+                false,
+                "(not a stanza; --format json shows it as it is)",
+            ),
+            ("", true, "(removed)"),
+            ("<message><retracted xmlns='urn:xmpp:message-retract:1'/></message>", true, "(retracted)"),
+            ("<message><y xmlns='urn:y'/><z xmlns='urn:z'/></message>", false, "(y, z)"),
+        ];
+        for (stanza, retracted, expected) in cases {
+            let mut out = Vec::new();
+            write_text(&mut out, &"r@x".parse().unwrap(), &entry(stanza, retracted)).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with("1970-01-01T00:00:00.000000Z  i  "), "{text}");
+            assert_eq!(text.lines().nth(1), Some(&*format!("    {expected}")), "{stanza}");
+        }
+        let mut out = Vec::new();
+        write_json(&mut out, &entry("mammoth-prosody 1 xml 1.5 -\n<message/>", false)).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["stanza"], "<message/>");
+    }
 }
