@@ -219,7 +219,6 @@ struct Loaded {
     keys: Keys,
     id_key: IdKey,
     state: State,
-    log_first: u64,
     last_segment: u32,
     last_change: i64,
 }
@@ -293,7 +292,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
         state.retracted(archive, position, change, tombstone.into());
     }
     state.settle().map_err(damaged)?;
-    Ok(Loaded { keys, id_key, state, log_first, last_segment, last_change })
+    Ok(Loaded { keys, id_key, state, last_segment, last_change })
 }
 
 /// The generations of the log there are files of, in order.
