@@ -1,7 +1,9 @@
-//! Delivery latency at a steady, moderate rate: first undisturbed, then while others walk through a large archive.
+//! Delivery latency at a steady, moderate rate: first undisturbed, then while others walk through a large archive, and
+//! if the server has a command for it, while a tenth of that archive expires.
 //! The walkers run on a thread of their own, so that the generator does not disturb itself.
 
 use std::{
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use tokio::task::JoinSet;
 
@@ -21,11 +23,13 @@ use super::{
 };
 use crate::{
     clock,
+    conn::Conn,
     expect::{Direction, Expected, walk},
     login::Target,
-    mam::{From, Request},
+    mam::{self, From, Request},
     progress::Progress,
     result::{Faults, Record, latencies},
+    scan::lossy,
     text::Plan,
 };
 
@@ -44,6 +48,10 @@ pub struct Mix {
     /// Seconds without and seconds with walkers.
     #[arg(long, default_value_t = 20)]
     pub mix_seconds: u64,
+    /// A shell command that lets the oldest messages of the archive go, up to and including the id that it is given in
+    /// place of {}; a third part of the run measures while it works. It is the oldest tenth that goes.
+    #[arg(long)]
+    pub expire: Option<String>,
 }
 
 /// Runs the scenario on the archive of `plan`.
@@ -82,7 +90,40 @@ pub async fn run(bench: &Bench, plan: &Plan, reading: &Reading, mix: &Mix) -> Re
     faults.merge(wrong);
     let ratio = busy.metrics.get("p99_ms").copied().unwrap_or_default() / quiet_p99.max(1e-9);
     let busy = busy.metric("walked_messages_per_s", pages).metric("p99_ratio", ratio);
-    bench.recorder.write(&busy.faults(faults))
+    bench.recorder.write(&busy.faults(faults))?;
+
+    let Some(command) = &mix.expire else { return Ok(()) };
+    let mut owner = bench.target.login(&plan.owner).await?;
+    let tenth = plan.depth / 10;
+    let last = nth(&mut owner, tenth, reading.max).await?;
+    let command = command.replace("{}", &lossy(&last));
+    let expiry = Command::new("sh").arg("-c").arg(&command).stdin(Stdio::null()).spawn()?;
+    let (record, mut faults) = talk(bench, plan, mix, "expiry of a tenth", &mut pairs).await?;
+    if !expiry.wait_with_output()?.status.success() {
+        faults.add("the command that expires failed");
+    }
+    let request = Request { with: None, start: None, from: From::First, max: reading.max };
+    let page = mam::page(&mut owner, &request).await?;
+    let messages: Vec<u64> = (tenth..plan.depth).collect();
+    Expected { tag: &plan.owner, messages: &messages, whole: true }.check(&page, 0, &mut faults);
+    let ratio = record.metrics.get("p99_ms").copied().unwrap_or_default() / quiet_p99.max(1e-9);
+    bench.recorder.write(&record.metric("p99_ratio", ratio).faults(faults))
+}
+
+/// The id of the archive's message number `n`, counting from 1.
+async fn nth(conn: &mut Conn, n: u64, max: usize) -> Result<Vec<u8>> {
+    let mut request = Request { with: None, start: None, from: From::First, max };
+    let mut left = n;
+    loop {
+        request.max = max.min(usize::try_from(left)?);
+        let page = mam::page(conn, &request).await?;
+        let last = page.last.context("the archive is too short")?;
+        left -= (page.entries.len() as u64).min(left);
+        if left == 0 {
+            return Ok(last);
+        }
+        request.from = From::After(last);
+    }
 }
 
 async fn talk(
