@@ -63,6 +63,7 @@ impl Session {
 
     /// Answers a stanza of its client with an error; stanzas that must not be answered are not.
     pub fn refuse(&self, stanza: &Stanza, error: &StanzaError) {
+        debug!(session.jid = %self.jid(), stanza = stanza.name(), reason = error.condition, "refused");
         if let Some(reply) = error.reply(stanza, &Jid::from(self.jid().clone())) {
             self.resource.outbox.push(reply);
         }

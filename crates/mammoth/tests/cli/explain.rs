@@ -61,10 +61,13 @@ fn the_explanation_is_what_happens() {
                 assert_eq!(json!(archived), explained["archived"], "{account}: {message}");
             }
         }
+        alice.send("<message to='bob@example.net' id='far'><body>hi</body></message>").await;
+        assert_eq!(alice.message().await.condition(), "remote-server-not-found");
         alice.close().await;
         bob.close().await;
         // The same codes, and no words, in the log.
         let log = server.log();
+        assert!(log.iter().any(|line| line.contains("\"reason\":\"remote-server-not-found\"")));
         for (_, _, code) in MESSAGES {
             assert!(
                 log.iter().any(|line| line.contains(&format!("\"reason\":\"{code}\""))),
