@@ -13,6 +13,7 @@
 //! `catalog`, `accounts`, `open`, `verify`, `backup`.
 
 mod accounts;
+mod backup;
 mod build;
 mod catalog;
 mod embed;
@@ -31,6 +32,7 @@ mod segment;
 mod shared;
 mod state;
 mod store;
+mod verify;
 mod writer;
 
 use std::path::Path;
@@ -40,9 +42,11 @@ use std::time::Duration;
 use mammoth_archive::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
+pub use backup::{BackupError, BackupReport};
 pub use hook::{Failure, Hook, Step};
 pub use open::OpenError;
 pub(crate) use shared::Shared;
+pub use verify::{Problem, Report};
 pub use writer::WriteError;
 
 /// How long a connection waits for another process that holds a lock on a file.

@@ -20,7 +20,7 @@ use crate::{RETRY_PAUSE, Shared, WriteError, purge};
 /// So many neighbours of one level become one of the next.
 const WIDTH: usize = 8;
 /// A segment of whose entries one in so many has expired is written anew.
-const LOST_SHARE: u64 = 10;
+const LOST_SHARE: u64 = 12;
 /// With more tombstones than this beside the segments, the segment with the most is written anew.
 const OVERRIDES_MAX: usize = 10_000;
 /// With more dictionaries than this a merged segment gets one of its own instead.
