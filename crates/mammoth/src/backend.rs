@@ -36,9 +36,7 @@ pub async fn open(data: &Path, settings: Option<&Settings>, access: Access) -> a
             let options = Options { memtable_bytes: *memory_table_bytes, ..Options::default() };
             open_embedded(data, access, options)
         }
-        Some(Storage::Postgresql(_)) => {
-            anyhow::bail!("storage.archive: \"postgresql\" is not built into this mammoth")
-        }
+        Some(Storage::Postgresql(settings)) => open_postgresql(settings).await,
     }
 }
 
@@ -49,4 +47,46 @@ fn open_embedded(data: &Path, access: Access, options: Options) -> anyhow::Resul
     let options = Options { create: access == Access::Make, read_only: access == Access::Read, ..options };
     let store = EmbeddedStore::open(data, options)?;
     Ok(Stores { accounts: store.clone(), archives: store })
+}
+
+#[cfg(feature = "postgresql")]
+async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result<Stores> {
+    use anyhow::Context as _;
+    use mammoth_store_postgres::{Config, PostgresStore, Tls};
+    let password = match (&settings.password, &settings.password_file) {
+        (Some(password), _) => Some(password.0.clone()),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).with_context(|| {
+                format!("storage.postgresql.password_file: cannot read {}", file.display())
+            })?;
+            Some(text.lines().next().unwrap_or_default().to_string())
+        }
+        (None, None) => None,
+    };
+    let config = Config {
+        url: settings.url.as_ref().map(|url| url.0.clone()),
+        host: settings.host.clone(),
+        port: settings.port,
+        database: settings.database.clone(),
+        user: settings.user.clone(),
+        password,
+        tls: match &settings.tls_authorities {
+            Some(file) => Tls::Verified { authorities: file.clone() },
+            None => Tls::Off,
+        },
+        readers: settings.readers,
+        writers: settings.writers,
+        partitions: settings.partitions,
+        ..Config::default()
+    };
+    let store = PostgresStore::open(config).await.context("storage.postgresql")?;
+    Ok(Stores { accounts: store.clone(), archives: store })
+}
+
+#[cfg(not(feature = "postgresql"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
+async fn open_postgresql(_: &crate::config::Postgresql) -> anyhow::Result<Stores> {
+    anyhow::bail!(
+        "storage.archive: this mammoth was built without PostgreSQL; build it with --features postgresql"
+    )
 }

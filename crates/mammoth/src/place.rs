@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::Where;
 use crate::admin::{self, Request, Response};
 use crate::backend::{self, Access, Stores};
-use crate::config::Settings;
+use crate::config::{Settings, Storage};
 
 /// A data directory, and the configuration that goes with it.
 pub struct Place {
@@ -17,6 +17,13 @@ pub struct Place {
     pub data: PathBuf,
     /// `None` when the directory was named and no configuration was: then nothing is known of domains and periods.
     pub settings: Option<Settings>,
+}
+
+impl Place {
+    /// Does everything lie in the data directory?
+    fn is_embedded(&self) -> bool {
+        !matches!(&self.settings, Some(settings) if matches!(settings.storage, Storage::Postgresql(_)))
+    }
 }
 
 impl Where {
@@ -53,7 +60,9 @@ impl Door {
             return Ok(Door::Running(stream));
         }
         let access = match create {
-            Create::No if !data.is_dir() => anyhow::bail!("there is no data directory {}", data.display()),
+            Create::No if place.is_embedded() && !data.is_dir() => {
+                anyhow::bail!("there is no data directory {}", data.display())
+            }
             Create::No => Access::Write,
             Create::Yes => Access::Make,
         };

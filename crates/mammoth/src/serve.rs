@@ -19,7 +19,7 @@ use crate::admin::perform::{account_jid, perform};
 use crate::admin::{self, AdminSocket, Request, Response};
 use crate::backend::{self, Access, Stores};
 use crate::config::Settings;
-use crate::{demo, logging, tls};
+use crate::{demo, logging, place, tls};
 
 /// The arguments of `mammoth serve`.
 #[derive(clap::Args)]
@@ -116,6 +116,7 @@ impl Kind {
 impl Server {
     /// Opens the stores, binds every address, and serves. When this returns, clients can connect.
     pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
+        place::create_directory(&settings.data)?;
         let Stores { accounts, archives } =
             backend::open(&settings.data, Some(settings), Access::Make).await?;
         let tls = tls::load(&settings.domains, &settings.data)?;

@@ -1,3 +1,5 @@
+//! Which messages are worth keeping, as tables. The rules themselves are in eligible.rs.
+
 use super::*;
 
 fn message(attrs: &str, inner: &str) -> Stanza {
