@@ -12,7 +12,7 @@ use crate::catalog::SegmentRow;
 use crate::format::Record;
 use crate::hook::Step;
 use crate::merge_index::{CONVERSATIONS, Conversations, IDS, Ids, prepare};
-use crate::seal::{BATCH, finish};
+use crate::seal::{BATCH, finish, unmade};
 use crate::segment::{BlockMeta, Dictionary, ExtentRow, Reader, Scratch, Segment};
 use crate::state::Overrides;
 use crate::{RETRY_PAUSE, Shared, WriteError, purge};
@@ -179,11 +179,8 @@ pub fn merge(shared: &Shared, plan: &Plan, purged: Option<u32>) -> Result<(), Bu
         return Err(error);
     }
     drop(readers);
-    let path = crate::segment::path(&shared.dir, number);
     let done = finish(shared, builder).and_then(|built| replace(shared, plan, number, &built, &folded));
-    if done.is_err() && !shared.state().segments.contains_key(&number) {
-        drop(std::fs::remove_file(path));
-    }
+    let done = done.inspect_err(|error| unmade(shared, number, error));
     done.map(|built| tracing::debug!(segment = number, built, level = plan.level, "merged"))
 }
 

@@ -32,10 +32,11 @@ impl From<ReadError> for StoreError {
                 SegmentError::Damaged(_) | SegmentError::Version { .. } | SegmentError::Missing(_),
             ) => StoreError::corrupt(error),
             ReadError::Segment(SegmentError::Sqlite { source, .. }) => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                // What SQLite can read but is of another type or shape than what was written.
+                None | Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                     StoreError::corrupt(error)
                 }
-                _ => StoreError::unavailable(error),
+                Some(_) => StoreError::unavailable(error),
             },
         }
     }

@@ -69,12 +69,21 @@ fn seal(shared: &Shared, table: &Arc<Memtable>) -> Result<(), BuildError> {
         builder.discard();
         return Err(error);
     }
-    let path = crate::segment::path(&shared.dir, number);
     let done = finish(shared, builder).and_then(|built| replace(shared, table, &parts, number, &built));
-    if !shared.state().segments.contains_key(&number) {
-        remove_if_there(&path)?; // made in vain, or nothing was left to put in
+    let done = done.inspect_err(|error| unmade(shared, number, error));
+    if done.is_ok() && !shared.state().segments.contains_key(&number) {
+        remove_if_there(&crate::segment::path(&shared.dir, number))?; // nothing was left to put in
     }
     done
+}
+
+/// Removes a segment that was made in vain, unless it may be that the small database names it: then it stays for
+/// whoever opens the store next.
+pub fn unmade(shared: &Shared, number: u32, error: &BuildError) {
+    let perhaps_named = matches!(error, BuildError::Write(WriteError::Sync(_) | WriteError::Poisoned(_)));
+    if !perhaps_named && !shared.state().segments.contains_key(&number) {
+        drop(std::fs::remove_file(crate::segment::path(&shared.dir, number)));
+    }
 }
 
 fn replace(

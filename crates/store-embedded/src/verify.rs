@@ -77,7 +77,8 @@ impl EmbeddedStore {
         check_database(&mut report, &dir.join(catalog::FILE), &shared.catalog());
         for segment in &segments {
             let found = report.problems.len();
-            let mut check = Check { segment, keys: &shared.keys, report: &mut report, read: &mut read, total };
+            let mut check =
+                Check { segment, keys: &shared.keys, report: &mut report, read: &mut read, total };
             if let Err(error) = check.run(&mut progress) {
                 check.problem(error.to_string());
             }
@@ -130,7 +131,9 @@ fn check_archives(report: &mut Report, dir: &Path, state: &State) {
         }
         for position in archive.overrides.iter().flat_map(|overrides| overrides.keys()) {
             if !(archive.first..archive.next).contains(position) {
-                problem(format!("archive {number}: a tombstone for position {position}, which it does not hold"));
+                problem(format!(
+                    "archive {number}: a tombstone for position {position}, which it does not hold"
+                ));
             }
         }
     }
@@ -177,10 +180,14 @@ impl Check<'_> {
         }
         let entries: u64 = extents.iter().map(|row| u64::from(row.extent.count)).sum();
         let written: i64 =
-            reader.connection()?.query_row("SELECT value FROM meta WHERE name = 'entries'", [], |r| r.get(0))?;
+            reader
+                .connection()?
+                .query_row("SELECT value FROM meta WHERE name = 'entries'", [], |r| r.get(0))?;
         if entries != self.segment.entries || written.max(0) as u64 != entries {
             let registered = self.segment.entries;
-            self.problem(format!("holds {entries} entries, says {written}, and is registered with {registered}"));
+            self.problem(format!(
+                "holds {entries} entries, says {written}, and is registered with {registered}"
+            ));
         }
         let indexed = self.indexes(&readers)?;
         if indexed.conversations != sums.conversations {
@@ -282,13 +289,16 @@ impl Check<'_> {
         while let Some((archive, contact)) = conversations.next_key() {
             let (positions, said) = conversations.take(archive, contact)?;
             if positions.len() as i64 != said {
-                self.problem(format!("archive {archive}: a conversation says {said} entries, and has others"));
+                self.problem(format!(
+                    "archive {archive}: a conversation says {said} entries, and has others"
+                ));
             }
             if !positions.is_sorted_by(|a, b| a < b) {
                 self.problem(format!("archive {archive}: a conversation is out of order"));
             }
             for position in positions {
-                sums.conversations = sums.conversations.wrapping_add(mixed(archive, contact as u64, position));
+                sums.conversations =
+                    sums.conversations.wrapping_add(mixed(archive, contact as u64, position));
             }
         }
         let mut statements = prepare(readers, IDS)?;
@@ -310,7 +320,8 @@ impl Check<'_> {
     /// That the chunks of long conversations say rightly how many entries stand before them.
     fn ranks(&mut self, readers: &[Reader<'_>]) -> Result<(), BuildError> {
         for reader in readers {
-            let sql = "SELECT archive, contact, first, rank, data FROM chunks ORDER BY archive, contact, first";
+            let sql =
+                "SELECT archive, contact, first, rank, data FROM chunks ORDER BY archive, contact, first";
             let mut select = reader.connection()?.prepare(sql)?;
             let mut rows = select.query([])?;
             let mut before: Option<((u32, i64), i64)> = None;
@@ -329,4 +340,3 @@ impl Check<'_> {
         Ok(())
     }
 }
-
