@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use jid::BareJid;
-use mammoth_accounts::AccountError;
-use mammoth_archive::{Archive, SettingsChange, StoreError};
+use mammoth_archive::Archive;
 use mammoth_server::{Door, House, Listener, Module};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,11 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Where;
-use crate::admin::perform::{account_jid, perform};
-use crate::admin::{self, AdminSocket, Request, Response};
+use crate::admin::{self, AdminSocket};
 use crate::backend::{self, Access, Stores};
 use crate::config::Settings;
-use crate::{demo, logging, place, tls};
+use crate::tls::{self, Tls};
+use crate::{demo, logging, place};
+
+mod administer;
 
 /// The arguments of `mammoth serve`.
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ Examples:
   mammoth serve --demo
   mammoth serve --demo --data /tmp/mammoth-demo
 
-Ctrl-C, or SIGTERM, stops it cleanly.")]
+Ctrl-C, or SIGTERM, stops it cleanly. SIGHUP reads the certificates again.")]
 pub struct ServeArguments {
     /// Try it out: localhost, two accounts, two clients that talk and page their conversation back
     #[arg(long, conflicts_with = "config")]
@@ -52,7 +52,15 @@ pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(&settings).await?;
-        told_to_stop().await?;
+        let mut renewed = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        let stop = told_to_stop();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                stopped = &mut stop => break stopped?,
+                _ = renewed.recv() => server.reload_certificates(&settings),
+            }
+        }
         tracing::info!("stopping");
         server.stop().await;
         tracing::info!("stopped");
@@ -77,6 +85,7 @@ pub struct Server {
     pub addresses: Vec<(Kind, SocketAddr)>,
     /// What its parts share.
     pub house: Arc<House>,
+    tls: Option<Tls>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -116,6 +125,7 @@ impl Kind {
 impl Server {
     /// Opens the stores, binds every address, and serves. When this returns, clients can connect.
     pub async fn start(settings: &Settings) -> anyhow::Result<Server> {
+        allow_open_files(settings.limits.connections);
         place::create_directory(&settings.data)?;
         let Stores { accounts, archives } =
             backend::open(&settings.data, Some(settings), Access::Make).await?;
@@ -156,10 +166,19 @@ impl Server {
         }
         let domains: Vec<&str> = settings.domains.iter().map(|domain| domain.name.as_str()).collect();
         tracing::info!(domains = domains.join(" "), version = env!("CARGO_PKG_VERSION"), "ready");
-        let admin = tokio::spawn(serve_admin(socket, house.clone()));
+        let admin = tokio::spawn(administer::serve(socket, house.clone()));
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(mammoth_server::run(house.clone(), listeners, metrics, stopped));
-        Ok(Server { addresses, house, stop, running, admin })
+        Ok(Server { addresses, house, tls, stop, running, admin })
+    }
+
+    /// Reads the certificates again, for those who connect from now on.
+    fn reload_certificates(&self, settings: &Settings) {
+        let Some(tls) = &self.tls else { return };
+        match tls.reload(&settings.domains, &settings.data) {
+            Ok(()) => tracing::info!("the certificates have been read again"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the certificates stay as they were"),
+        }
     }
 
     /// Ends every session, makes what is under way durable, and returns.
@@ -170,6 +189,28 @@ impl Server {
             tracing::error!(%error, "the server did not stop cleanly");
         }
         let _ = self.admin.await;
+    }
+}
+
+/// Files that are open besides one for each connection: listeners, the store, the log.
+const OTHER_FILES: u64 = 512;
+
+/// Raises this process's limit on open files as far as the connections need it and the system allows.
+fn allow_open_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = connections as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), ..limit });
+    if allowed < wanted || raised.is_err() {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "fewer files may be open than limits.connections needs; see ulimit -n"
+        );
     }
 }
 
@@ -215,83 +256,20 @@ fn server_settings(settings: &Settings) -> mammoth_server::Settings {
     }
 }
 
-async fn serve_admin(socket: AdminSocket, house: Arc<House>) {
-    let served = socket.serve(move |request| administer(house.clone(), request)).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin socket is closed");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modules_of_the_configuration_are_those_of_the_server() {
+        let ours: std::collections::BTreeSet<&str> = crate::config::keys::MODULES.iter().copied().collect();
+        assert_eq!(ours, Module::ALL.iter().map(|module| module.name()).collect());
+        let settings = Settings::parse(
+            "t".as_ref(),
+            "domain = \"localhost\"\nmodules_enabled = [\"mam\", \"ping\"]",
+            [],
+        )
+        .unwrap();
+        assert_eq!(server_settings(&settings).modules, [Module::Mam, Module::Ping].into());
     }
-}
-
-/// Performs a request on a running server: as without one, and the sessions and lanes concerned hear of it.
-async fn administer(house: Arc<House>, request: Request) -> Response {
-    let done = match request {
-        Request::RemoveAccount { account } => match account_jid(&account) {
-            Ok(jid) => remove(&house, &jid).await,
-            Err(text) => Err(text),
-        },
-        Request::SetExpiresAfter { account, period } => {
-            set_expires_after(&house, &account, period.as_deref()).await
-        }
-        Request::Erase { archive } => return erase(&house, &archive).await.unwrap_or_else(Response::failed),
-        Request::AddAccount { ref account, .. } if !served(&house, account) => Err(format!(
-            "the domain of {account} is not served here, but {}",
-            house.settings.domains.join(", ")
-        )),
-        request => return perform(request, house.accounts.as_ref(), house.archive.store().as_ref()).await,
-    };
-    done.map_or_else(Response::failed, |()| Response::Done)
-}
-
-fn served(house: &House, account: &str) -> bool {
-    account_jid(account).is_ok_and(|jid| house.settings.serves(jid.domain().as_str()))
-}
-
-/// Through the lane, so that the next message is stamped and kept by the new period.
-async fn set_expires_after(house: &Arc<House>, account: &str, period: Option<&str>) -> Result<(), String> {
-    let (jid, period) = admin::perform::checked_period(account, period, house.accounts.as_ref()).await?;
-    let change = SettingsChange::ExpiresAfter(period);
-    house
-        .lanes
-        .set(house, &jid, change)
-        .await
-        .map(drop)
-        .map_err(|error| format!("the archive of {jid}: {error}"))
-}
-
-/// Erases an archive in use: what is under way comes to rest, and what its owner has set outlives the purge. Messages
-/// that arrive meanwhile may stay: they are newer than the wish.
-async fn erase(house: &Arc<House>, archive: &str) -> Result<Response, String> {
-    let owner = admin::forget::owner_jid(archive)?;
-    let failed = |error: StoreError| admin::forget::not_erased(&owner, &error);
-    let settings = house.lanes.settings(house, &owner).await.map_err(failed)?;
-    house.lanes.settle(house, &owner).await;
-    let store = house.archive.store();
-    let entries = store.head(&owner).await.map_err(failed)?.count();
-    let purged = store.purge(&owner).await;
-    for change in admin::forget::changes(settings) {
-        house.lanes.set(house, &owner, change).await.map_err(failed)?;
-    }
-    purged.map_err(failed)?;
-    Ok(Response::Gone { entries })
-}
-
-/// First nobody can log in any more and nobody is logged in; then what is under way comes to rest, and the archive goes.
-async fn remove(house: &Arc<House>, jid: &BareJid) -> Result<(), String> {
-    let store = house.archive.store();
-    admin::perform::there_to_remove(jid, house.accounts.as_ref(), store.as_ref()).await?;
-    match house.accounts.remove(jid).await {
-        Ok(()) | Err(AccountError::NotFound) => {}
-        Err(error) => return Err(format!("{jid} is not removed: {error}")),
-    }
-    house.forget(jid);
-    mammoth_server::disconnect(house, jid, "the account has been removed");
-    let archive_error = |error: StoreError| {
-        format!("{jid} is removed, but its archive is not yet erased; remove it again: {error}")
-    };
-    // Through the lane, so that it does not hold on to what no longer is.
-    for change in [SettingsChange::Prefs(None), SettingsChange::ExpiresAfter(None)] {
-        house.lanes.set(house, jid, change).await.map_err(archive_error)?;
-    }
-    house.lanes.settle(house, jid).await;
-    store.purge(jid).await.map_err(archive_error)
 }

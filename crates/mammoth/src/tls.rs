@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, ensure};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -34,54 +34,86 @@ pub struct Tls {
     pub starttls: Arc<ServerConfig>,
     /// For direct TLS: the same, with ALPN.
     pub direct: Arc<ServerConfig>,
+    certificates: Arc<ByName>,
+}
+
+impl Tls {
+    /// Reads the files again, for connections that come from now on. On error the certificates stay as they are.
+    pub fn reload(&self, domains: &[Domain], data: &Path) -> anyhow::Result<()> {
+        let keys = Keys::read(domains, data)?.context("there is no certificate any more")?;
+        *self.certificates.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
 }
 
 /// Reads the certificates of all domains; `localhost` without one gets a self-signed one, kept in `data`.
 /// `None` if there is no certificate at all.
 pub fn load(domains: &[Domain], data: &Path) -> anyhow::Result<Option<Tls>> {
+    let Some(keys) = Keys::read(domains, data)? else { return Ok(None) };
+    let certificates = Arc::new(ByName(RwLock::new(keys)));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut keys = BTreeMap::new();
-    let mut first = None;
-    for domain in domains {
-        let name = domain.name.as_str();
-        let files = match &domain.tls {
-            Some(files) => files.clone(),
-            None if name == LOCALHOST => self_signed(data)?,
-            None => continue,
-        };
-        let key = Arc::new(read(&files, &provider)?);
-        first.get_or_insert_with(|| key.clone());
-        keys.insert(name.to_string(), key);
-    }
-    let Some(first) = first else { return Ok(None) };
-    let resolver = Arc::new(ByName { keys, first });
     let config = || -> anyhow::Result<ServerConfig> {
         Ok(ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(resolver.clone()))
+            .with_cert_resolver(certificates.clone()))
     };
     let mut direct = config()?;
     direct.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Some(Tls { starttls: Arc::new(config()?), direct: Arc::new(direct) }))
+    let starttls = Arc::new(config()?);
+    Ok(Some(Tls { starttls, direct: Arc::new(direct), certificates }))
 }
 
-/// The certificate by the name that the client asks for; the first domain's for any other.
-struct ByName {
-    keys: BTreeMap<String, Arc<CertifiedKey>>,
+/// The certificates of all domains, with their keys.
+struct Keys {
+    of_domain: BTreeMap<String, Arc<CertifiedKey>>,
     first: Arc<CertifiedKey>,
+}
+
+impl Keys {
+    fn read(domains: &[Domain], data: &Path) -> anyhow::Result<Option<Keys>> {
+        let provider = rustls::crypto::ring::default_provider();
+        let mut of_domain = BTreeMap::new();
+        let mut first = None;
+        for domain in domains {
+            let name = domain.name.as_str();
+            let files = match &domain.tls {
+                Some(files) => files.clone(),
+                None if name == LOCALHOST => self_signed(data)?,
+                None => continue,
+            };
+            let key = Arc::new(read(&files, &provider)?);
+            first.get_or_insert_with(|| key.clone());
+            of_domain.insert(name.to_string(), key);
+        }
+        Ok(first.map(|first| Keys { of_domain, first }))
+    }
+
+    /// The certificate by the name that the client asks for; the first domain's for any other.
+    fn named(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let named = name.and_then(|name| self.of_domain.get(&name.to_ascii_lowercase()));
+        named.unwrap_or(&self.first).clone()
+    }
+}
+
+/// The certificates in use, to be looked up at each handshake.
+struct ByName(RwLock<Keys>);
+
+impl ByName {
+    fn named(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).named(name)
+    }
 }
 
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.keys()).finish()
+        f.write_str("ByName(..)")
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.keys.get(&name.to_ascii_lowercase()));
-        Some(named.unwrap_or(&self.first).clone())
+        Some(self.named(hello.server_name()))
     }
 }
 
@@ -151,6 +183,41 @@ mod tests {
     fn others_without_a_certificate_have_no_tls() {
         let data = tempfile::tempdir().unwrap();
         assert!(load(&[domain("example.org", None)], data.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let domains =
+            [domain("example.org", Some(self_signed(first.path()).unwrap())), domain(LOCALHOST, None)];
+        let renewed = self_signed(second.path()).unwrap();
+        let tls = load(&domains, first.path()).unwrap().unwrap();
+        let shown = || tls.certificates.named(Some("Example.Org")).cert.clone();
+        let before = shown();
+        for (file, name) in [(&renewed.certificate, SELF_SIGNED[0]), (&renewed.key, SELF_SIGNED[1])] {
+            std::fs::copy(file, first.path().join(name)).unwrap();
+        }
+        assert_eq!(shown(), before, "not before it is told to");
+        tls.reload(&domains, first.path()).unwrap();
+        let after = shown();
+        assert_ne!(after, before);
+        std::fs::write(first.path().join(SELF_SIGNED[1]), "broken").unwrap();
+        tls.reload(&domains, first.path()).unwrap_err();
+        assert_eq!(shown(), after);
+    }
+
+    #[test]
+    fn each_domain_has_its_own() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let domains = [
+            domain("example.org", Some(self_signed(one.path()).unwrap())),
+            domain("example.net", Some(self_signed(two.path()).unwrap())),
+        ];
+        let tls = load(&domains, one.path()).unwrap().unwrap();
+        let of = |name| tls.certificates.named(name).cert.clone();
+        assert_ne!(of(Some("example.org")), of(Some("example.net")));
+        assert_eq!(of(Some("chat.example.com")), of(Some("example.org")), "any other name gets the first");
+        assert_eq!(of(None), of(Some("example.org")));
     }
 
     #[test]
