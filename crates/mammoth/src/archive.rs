@@ -8,9 +8,12 @@ use mammoth_wire::datetime::{self, Rounding};
 
 use crate::admin::forget::owner_jid;
 
+mod backup;
 mod forget;
+mod progress;
 mod show;
 mod stats;
+mod verify;
 
 /// `mammoth archive …`
 #[derive(Subcommand)]
@@ -43,6 +46,22 @@ use: mammoth account remove")]
     Erase(forget::EraseArguments),
     /// Tell how much the store holds, and whether expiry keeps up
     Stats(stats::StatsArguments),
+    /// Check every file, every count and every position of the store; fails if anything is wrong
+    #[command(after_help = "\
+Examples:
+  mammoth archive verify
+  mammoth archive verify --data /backup/mammoth-2026-11-22 --format json
+
+It only reads, and may run beside a server.")]
+    Verify(verify::VerifyArguments),
+    /// Copy the store to another directory, while the server runs or not
+    #[command(after_help = "\
+Example:
+  mammoth archive backup /backup/mammoth-2026-11-22
+
+The copy has accounts, rosters and archives; the configuration and certificates of your own are not in it. To restore,
+start the server on the copy, or on a copy of it.")]
+    Backup(backup::BackupArguments),
 }
 
 /// Does what the command says.
@@ -52,6 +71,8 @@ pub fn run(command: ArchiveCommand) -> anyhow::Result<()> {
         ArchiveCommand::Trim(arguments) => forget::trim(&arguments),
         ArchiveCommand::Erase(arguments) => forget::erase(&arguments),
         ArchiveCommand::Stats(arguments) => stats::run(&arguments),
+        ArchiveCommand::Verify(arguments) => verify::run(&arguments),
+        ArchiveCommand::Backup(arguments) => backup::run(&arguments),
     }
 }
 

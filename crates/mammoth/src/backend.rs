@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mammoth_accounts::AccountStore;
 use mammoth_archive::ArchiveStore;
-use mammoth_store_embedded::{EmbeddedStore, Options};
+use mammoth_store_embedded::{BackupReport, EmbeddedStore, Options, Report};
 
 use crate::config::{Settings, Storage};
 
@@ -49,6 +49,38 @@ fn open_embedded(data: &Path, access: Access, options: Options) -> anyhow::Resul
     Ok(Stores { accounts: store.clone(), archives: store })
 }
 
+/// Checks the store in the data directory. `progress` is told how much of how much is done.
+pub fn verify(
+    data: &Path,
+    settings: Option<&Settings>,
+    progress: impl FnMut(u64, u64),
+) -> anyhow::Result<Report> {
+    only_embedded(settings, "check it with pg_amcheck")?;
+    Ok(EmbeddedStore::verify(data, progress)?)
+}
+
+/// Copies the store in the data directory to another, readable by nobody else. `progress` is told how much of how much
+/// is done.
+pub fn backup(
+    data: &Path,
+    settings: Option<&Settings>,
+    target: &Path,
+    progress: impl FnMut(u64, u64),
+) -> anyhow::Result<BackupReport> {
+    only_embedded(settings, "back it up with pg_dump")?;
+    if data.is_dir() {
+        crate::place::create_directory(target)?;
+    }
+    Ok(EmbeddedStore::backup(data, target, progress)?)
+}
+
+fn only_embedded(settings: Option<&Settings>, otherwise: &str) -> anyhow::Result<()> {
+    match settings.map(|settings| &settings.storage) {
+        None | Some(Storage::Embedded { .. }) => Ok(()),
+        Some(Storage::Postgresql(_)) => anyhow::bail!("the archives are in PostgreSQL: {otherwise}"),
+    }
+}
+
 #[cfg(feature = "postgresql")]
 async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result<Stores> {
     use anyhow::Context as _;
@@ -84,7 +116,6 @@ async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result
 }
 
 #[cfg(not(feature = "postgresql"))]
-#[expect(clippy::unused_async, reason = "as with the feature")]
 async fn open_postgresql(_: &crate::config::Postgresql) -> anyhow::Result<Stores> {
     anyhow::bail!(
         "storage.archive: this mammoth was built without PostgreSQL; build it with --features postgresql"

@@ -8,7 +8,7 @@ use jid::BareJid;
 use mammoth_archive::Timestamp;
 use mammoth_wire::datetime;
 
-use super::{messages, parse_owner, parse_start};
+use super::{messages, parse_owner, parse_start, progress};
 use crate::Where;
 use crate::account::confirmed;
 use crate::admin::{Request, Response, TrimCut};
@@ -118,7 +118,7 @@ pub fn trim(arguments: &TrimArguments) -> anyhow::Result<()> {
     }
     // Up to the entry that was shown: what has come since stays.
     let request = Request::Trim { archive: owner.to_string(), through: through.clone() };
-    let Response::Gone { entries } = door.ask(request)? else { bail!("the server answered something else") };
+    let entries = gone(&mut door, "trimming", request)?;
     say(&format!("trimmed the archive of {owner}: {} gone", messages(entries)))
 }
 
@@ -136,8 +136,16 @@ pub fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
         bail!("nothing was erased");
     }
     let request = Request::Erase { archive: owner.to_string() };
-    let Response::Gone { entries } = door.ask(request)? else { bail!("the server answered something else") };
+    let entries = gone(&mut door, "erasing", request)?;
     say(&format!("erased the archive of {owner}: {} gone", messages(entries)))
+}
+
+/// Has messages go; answers how many did.
+fn gone(door: &mut Door, what: &str, request: Request) -> anyhow::Result<u64> {
+    match progress::shown(what, |_| door.ask(request))? {
+        Response::Gone { entries } => Ok(entries),
+        _ => bail!("the server answered something else"),
+    }
 }
 
 /// Whoever forbids users to trim may be bound to keep messages; the operator is told, and decides.

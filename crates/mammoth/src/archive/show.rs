@@ -1,7 +1,7 @@
 //! `mammoth archive show`: an archive page by page, for people or for programs. It only reads, beside whoever writes;
 //! what a stanza says is left to `wire`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::{Context as _, ensure};
 use jid::{BareJid, Jid};
@@ -13,6 +13,7 @@ use mammoth_wire::stanza::Stanza;
 use mammoth_wire::{datetime, ns};
 use serde::Serialize;
 
+use super::progress::{self, Far};
 use super::{Format, parse_end, parse_owner, parse_start};
 use crate::Where;
 use crate::backend::{self, Access};
@@ -49,11 +50,11 @@ pub struct ShowArguments {
 pub fn run(arguments: &ShowArguments) -> anyhow::Result<()> {
     let place = arguments.at.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let work = async |far: &Far| {
         let stores = backend::open(&place.data, place.settings.as_ref(), Access::Read).await?;
         let archive = Archive::open(stores.archives, Limits { page_max: PAGE, ..Limits::default() }).await?;
         let out = io::BufWriter::new(io::stdout().lock());
-        let shown = show(&archive, arguments, out).await?;
+        let shown = show(&archive, arguments, out, far).await?;
         let head = archive.store().head(&arguments.owner).await?;
         ensure!(head != mammoth_archive::Head::NEW, "there is no archive of {}", arguments.owner);
         if shown == 0 {
@@ -61,11 +62,21 @@ pub fn run(arguments: &ShowArguments) -> anyhow::Result<()> {
             eprintln!("{why}");
         }
         Ok(())
-    })
+    };
+    // What scrolls by on the terminal shows by itself how far it is.
+    if io::stdout().is_terminal() {
+        return runtime.block_on(work(&Far::default()));
+    }
+    progress::shown("reading messages", |far| runtime.block_on(work(far)))
 }
 
 /// Writes what is asked for, page by page; answers how much that was.
-async fn show(archive: &Archive, arguments: &ShowArguments, mut out: impl Write) -> anyhow::Result<u64> {
+async fn show(
+    archive: &Archive,
+    arguments: &ShowArguments,
+    mut out: impl Write,
+    far: &Far,
+) -> anyhow::Result<u64> {
     let filter: Filter<StanzaId> = Filter {
         with: arguments.with.clone(),
         start: arguments.start,
@@ -98,6 +109,7 @@ async fn show(archive: &Archive, arguments: &ShowArguments, mut out: impl Write)
         }
         out.flush()?;
         shown += page.entries.len() as u64;
+        far.is(shown, arguments.last.unwrap_or(u64::MAX).min(page.count));
         match page.entries.into_iter().next_back() {
             Some(last) if !page.complete => start = PageStart::After(last.id),
             _ => return Ok(shown),

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use mammoth_archive::{ArchiveStore, ExpiresAfter, Stats, Timestamp};
 use serde_json::json;
 
+use super::progress::{self, Far};
 use super::{Format, grouped, sized};
 use crate::Where;
 use crate::backend::{self, Access};
@@ -27,13 +28,15 @@ pub struct StatsArguments {
 pub fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
     let place = arguments.at.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (stats, ages) = runtime.block_on(async {
+    let figures = async |far: &Far| {
         let stores = backend::open(&place.data, place.settings.as_ref(), Access::Read).await?;
         let stats = stores.archives.stats().await?;
+        far.is(0, stats.archives);
         let default = place.settings.as_ref().map(|settings| settings.archive.expires_after);
-        let ages = ages(stores.archives.as_ref(), mammoth_server::clock::now(), default).await?;
+        let ages = ages(stores.archives.as_ref(), mammoth_server::clock::now(), default, far).await?;
         anyhow::Ok((stats, ages))
-    })?;
+    };
+    let (stats, ages) = progress::shown("reading archives", |far| runtime.block_on(figures(far)))?;
     let mut out = io::stdout().lock();
     match arguments.format {
         Format::Text => write_text(&mut out, &stats, &ages),
@@ -55,6 +58,7 @@ async fn ages(
     store: &dyn ArchiveStore,
     now: Timestamp,
     default: Option<ExpiresAfter>,
+    far: &Far,
 ) -> anyhow::Result<Ages> {
     let mut ages = Ages { oldest: None, lag_seconds: default.map(|_| 0), stanza_bytes: 0 };
     let mut after = None;
@@ -65,6 +69,7 @@ async fn ages(
         for info in &step {
             ages.stanza_bytes += info.bytes;
             let Some(oldest) = info.first_stamp else { continue };
+            far.add(1);
             ages.oldest = Some(ages.oldest.map_or(oldest, |so_far| so_far.min(oldest)));
             let cut_off = info.expires_after.or(default).and_then(|period| period.cut_off(now));
             if let Some(late) = cut_off.map(|cut_off| cut_off.0.saturating_sub(oldest.0) / 1_000_000) {
@@ -135,7 +140,7 @@ mod tests {
             store.append(&owner.parse().unwrap(), Position(0), Arc::new([entry])).await.unwrap();
         }
         let now = Timestamp(300_000_000);
-        let lag = async |default| ages(&store, now, default).await.unwrap().lag_seconds;
+        let lag = async |default| ages(&store, now, default, &Far::default()).await.unwrap().lag_seconds;
         assert_eq!(lag(Some(ExpiresAfter::Seconds(150))).await, Some(50), "alice's");
         assert_eq!(lag(Some(ExpiresAfter::Seconds(201))).await, Some(0));
         assert_eq!(lag(Some(ExpiresAfter::Never)).await, Some(0));
@@ -143,7 +148,7 @@ mod tests {
         let own = SettingsChange::ExpiresAfter(Some(ExpiresAfter::Seconds(1)));
         store.set(&"bob@x".parse().unwrap(), own).await.unwrap();
         assert_eq!(lag(None).await, Some(99));
-        let ages = ages(&store, now, None).await.unwrap();
+        let ages = ages(&store, now, None, &Far::default()).await.unwrap();
         assert_eq!((ages.oldest, ages.stanza_bytes), (Some(Timestamp(100_000_000)), 20));
     }
 }

@@ -14,6 +14,7 @@ mod forget;
 mod keep;
 mod metrics;
 mod show;
+mod store;
 
 use support::Server;
 

@@ -1,0 +1,199 @@
+//! `archive stats`, `verify` and `backup`, beside a running server and with none. They look into the embedded store's
+//! files; with another store these tests say that they are skipped.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::support::server::Options;
+use super::support::{self, Server};
+use super::{bodies, refused, run, shown};
+
+fn skipped(name: &str) -> bool {
+    let other = std::env::var("MAMMOTH_TEST_STORAGE").is_ok_and(|storage| storage == "postgresql");
+    if other {
+        eprintln!("skipped: {name} looks into the embedded store's files");
+    }
+    other
+}
+
+/// A server whose store makes segments soon.
+fn start(accounts: &[&str]) -> Server {
+    let limits = "[storage.embedded]\nmemory_table_bytes = \"1MiB\"".to_owned();
+    Server::with_accounts(Options { limits, ..Options::default() }, accounts)
+}
+
+fn stats(server: &Server) -> Value {
+    serde_json::from_str(&server.mammoth(&["archive", "stats", "--format", "json"], "")).unwrap()
+}
+
+/// Ten thousand letters that no compressor shortens much, so that most bytes of a file matter.
+fn noise(seed: usize) -> String {
+    let mut state = seed as u64 + 1;
+    let letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"abcdefghijklmnopqrstuvwxyzABCDEF"[(state >> 59) as usize])
+    };
+    std::iter::repeat_with(letter).take(10_000).collect()
+}
+
+/// Alice writes to bob until a segment has been made; answers how many messages that took.
+async fn fill(server: &Server) -> usize {
+    let mut alice = server.client("alice", "phone").await;
+    let mut written = 0;
+    for _ in 0..100 {
+        for _ in 0..40 {
+            alice.chat("bob@localhost", &format!("m{written}"), &noise(written)).await;
+            written += 1;
+        }
+        alice.barrier().await;
+        if stats(server)["store"]["segments"].as_u64().unwrap() > 0 {
+            alice.close().await;
+            return written;
+        }
+    }
+    panic!("no segment after {written} messages");
+}
+
+#[test]
+fn stats_tell_how_much_there_is() {
+    if skipped("stats_tell_how_much_there_is") {
+        return;
+    }
+    support::run(async {
+        let mut server = start(&["alice", "bob"]);
+        assert_eq!(stats(&server)["entries"], 0);
+        let written = fill(&server).await as u64;
+        let running = stats(&server);
+        server.down();
+        for stats in [running, stats(&server)] {
+            assert_eq!((&stats["archives"], &stats["entries"]), (&2.into(), &(2 * written).into()));
+            let segments = stats["store"]["segment_bytes"].as_u64().unwrap();
+            assert!(segments > 0 && stats["disk_bytes"].as_u64().unwrap() >= segments, "{stats}");
+            assert!(stats["stanza_bytes"].as_u64().unwrap() > 2 * written * 10_000, "{stats}");
+            assert_eq!(stats["oldest"], shown(&server, "alice@localhost", &[])[0]["stamp"]);
+            assert_eq!(stats["expiry_lag_seconds"], 0);
+        }
+        let text = server.mammoth(&["archive", "stats"], "");
+        let line = |name: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_else(|| panic!("{name} in {text}"));
+            line[name.len()..].trim().to_owned()
+        };
+        assert_eq!(line("archives "), "2");
+        assert_eq!(line("messages"), (2 * written).to_string());
+        assert_eq!(line("expiry lag"), "0 seconds");
+        assert!(line("on disk").contains(" for each message"), "{text}");
+        assert!(line("segments").parse::<u64>().unwrap() > 0);
+    });
+}
+
+/// The files of the first segment.
+fn segment(data: &Path) -> PathBuf {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(data.join("segments")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().find(|file| file.extension().is_some_and(|e| e == "sqlite")).unwrap()
+}
+
+/// Turns over a byte in the middle of a file.
+fn damage(file: &Path) {
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(middle)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(middle)).unwrap();
+    file.write_all(&[byte[0] ^ 0xff]).unwrap();
+}
+
+#[test]
+fn verify_finds_what_is_damaged() {
+    if skipped("verify_finds_what_is_damaged") {
+        return;
+    }
+    support::run(async {
+        let mut server = start(&["alice", "bob"]);
+        let written = fill(&server).await as u64;
+        for down in [false, true] {
+            if down {
+                server.down();
+            }
+            let said = server.mammoth(&["archive", "verify"], "");
+            assert!(said.starts_with("checked ") && said.ends_with(" messages in 2 archives\n"), "{said}");
+            let report: Value =
+                serde_json::from_str(&server.mammoth(&["archive", "verify", "--format", "json"], ""))
+                    .unwrap();
+            assert_eq!((&report["archives"], &report["entries"]), (&2.into(), &(2 * written).into()));
+            assert_eq!(report["problems"], Value::Array(vec![]));
+        }
+        let file = segment(&server.data());
+        damage(&file);
+        let output = run(&server, &["archive", "verify"], "");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let (said, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(said.contains(file.to_str().unwrap()), "{said}");
+        assert!(
+            error.starts_with("mammoth: the store is damaged") && error.ends_with("restore a backup\n"),
+            "{error}"
+        );
+        let output = run(&server, &["archive", "verify", "--format", "json"], "");
+        assert_eq!(output.status.code(), Some(1));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["problems"][0]["file"], file.to_str().unwrap());
+    });
+}
+
+#[test]
+fn a_backup_is_a_store_to_start_on() {
+    if skipped("a_backup_is_a_store_to_start_on") {
+        return;
+    }
+    support::run(async {
+        let mut server = start(&["alice", "bob"]);
+        fill(&server).await;
+        let target = tempfile::tempdir().unwrap();
+        let place = |name: &str| target.path().join(name);
+        let backup = |server: &Server, name: &str| {
+            server.mammoth(&["archive", "backup", place(name).to_str().unwrap()], "")
+        };
+        let said = backup(&server, "running");
+        assert!(said.starts_with(&format!("backed up to {}: ", place("running").display())), "{said}");
+        let at_backup = shown(&server, "alice@localhost", &[]);
+
+        let mut alice = server.client("alice", "phone").await;
+        alice.chat("bob@localhost", "later", "after the backup").await;
+        alice.barrier().await;
+        alice.close().await;
+        server.down();
+        backup(&server, "stopped");
+        let said = refused(&server, &["archive", "backup", place("stopped").to_str().unwrap()], "");
+        assert_eq!(
+            said,
+            format!("mammoth: {} is not empty: choose another directory\n", place("stopped").display())
+        );
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(place("stopped")).unwrap().permissions().mode() & 0o077, 0);
+
+        for (name, last) in [("running", at_backup.len()), ("stopped", at_backup.len() + 1)] {
+            let at = place(name);
+            let at = at.to_str().unwrap();
+            server.mammoth(&["archive", "verify", "--data", at], "");
+            assert_eq!(shown(&server, "alice@localhost", &["--data", at]).len(), last, "{name}");
+        }
+        // Restore the older: what came later is not there, and everything else is, accounts included.
+        std::fs::rename(server.data(), place("old")).unwrap();
+        std::fs::rename(place("running"), server.data()).unwrap();
+        server.up();
+        assert_eq!(shown(&server, "alice@localhost", &[]), at_backup);
+        let mut bob = server.client("bob", "tablet").await;
+        bob.chat("alice@localhost", "again", "hello again").await;
+        bob.barrier().await;
+        bob.close().await;
+        assert_eq!(bodies(&server, "alice@localhost", &["--last", "1"]), ["hello again"]);
+    });
+}
