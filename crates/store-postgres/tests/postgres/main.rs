@@ -5,3 +5,8 @@
 
 mod cluster;
 mod contract;
+mod opening;
+mod outages;
+mod proxy;
+mod rows;
+mod several;
