@@ -13,10 +13,7 @@ use crate::admin::{self, AdminSocket, Request, Response};
 
 /// Serves the admin socket of a running server, until it is dropped.
 pub async fn serve(socket: AdminSocket, house: Arc<House>) {
-    let served = socket.serve(move |request| administer(house.clone(), request)).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin socket is closed");
-    }
+    socket.serve(move |request| administer(house.clone(), request)).await;
 }
 
 /// Performs a request on a running server: as without one, and the sessions and lanes concerned hear of it.
