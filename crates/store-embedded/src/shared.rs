@@ -158,16 +158,22 @@ impl Shared {
         !self.state().frozen.is_empty()
     }
 
-    /// Waits for the seal under way if the memory table, now of so many bytes, has outgrown all bounds.
-    pub fn wait_for_room(&self, bytes: usize) -> Result<(), WriteError> {
-        if bytes < self.options.memtable_bytes.saturating_mul(OUTGROWN) {
-            return Ok(());
-        }
+    /// Whether the memory table has outgrown all bounds, since the one before is not yet a segment.
+    fn is_outgrown(&self) -> bool {
+        self.is_sealing() && self.active().bytes() >= self.options.memtable_bytes.saturating_mul(OUTGROWN)
+    }
+
+    /// Waits for the seal under way if the memory table has outgrown all bounds.
+    ///
+    /// # Errors
+    /// When that seal does not get done.
+    pub fn wait_for_room(&self) -> Result<(), WriteError> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.is_sealing() && !work.closing {
-            let waited = self.worked.wait_timeout(work, crate::BUSY_TIMEOUT);
-            work = waited.unwrap_or_else(PoisonError::into_inner).0;
-            self.writable()?;
+        while self.is_outgrown() && !work.closing {
+            if let Some(why) = &work.seal_failed {
+                return Err(WriteError::Disk(format!("memory is full, and cannot become a segment: {why}")));
+            }
+            work = self.worked.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }

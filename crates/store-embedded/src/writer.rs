@@ -135,7 +135,8 @@ impl Writer {
 
     /// Commits what can be committed and answers it; gives back what has to wait for that.
     fn append(&mut self, appends: Vec<Append>) -> Vec<Append> {
-        if let Err(error) = self.shared.writable() {
+        let room = self.shared.writable().and_then(|()| self.shared.wait_for_room());
+        if let Err(error) = room {
             for append in appends {
                 drop(append.done.send(Err(StoreError::refused(error.clone()))));
             }
@@ -279,15 +280,15 @@ impl Writer {
         }
     }
 
-    /// Sets the memory table aside to become a segment, and goes on in a new one. Unless `now`, it waits for
-    /// the one set aside before.
+    /// Sets the memory table aside to become a segment, and goes on in a new one. Unless `now`, not before the
+    /// one set aside earlier has become one.
     fn freeze(&mut self, now: bool) -> Result<(), WriteError> {
         let active = self.shared.active();
         if active.entries() == 0 {
             return Ok(());
         }
         if !now && self.shared.is_sealing() {
-            return self.shared.wait_for_room(active.bytes());
+            return Ok(()); // it grows meanwhile, within bounds
         }
         let generation = active.generation + 1;
         let log = match self.shared.take_spare_log(generation) {

@@ -64,7 +64,12 @@ impl Source {
 
     /// The n-th entry of the load.
     pub fn entry(&mut self, owner: &str, with: &Jid, n: u64) -> NewEntry {
-        let id = format!("{:08x}-{:04x}-4{:03x}", self.random.below(1 << 32), self.random.below(1 << 16), self.random.below(1 << 12));
+        let id = format!(
+            "{:08x}-{:04x}-4{:03x}",
+            self.random.below(1 << 32),
+            self.random.below(1 << 16),
+            self.random.below(1 << 12)
+        );
         let mut stanza = String::with_capacity(512);
         let _ = write!(
             stanza,

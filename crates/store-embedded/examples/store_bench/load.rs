@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Start;
 use crate::data::{Random, Source, owner};
-use crate::report::{Times, memory};
+use crate::report::{Times, memory, processor};
 
 const GROUP: usize = 500;
 /// So many groups are under way at a time.
@@ -126,11 +126,18 @@ pub async fn run(entries: u64, owners: usize, dir: Option<&str>) {
     producer.join().unwrap();
     println!("appended: {:.0}/s  groups {}", done as f64 / whole.elapsed().as_secs_f64(), all_times.line());
     println!("mean stanza {} B; {}", bytes / done, memory());
+    println!("{}", processor());
     println!("on disk as it stands: {:.1} B/entry", disk(&dir) as f64 / done as f64);
     quiet_pages(&store, owners, "as it stands").await;
     let settling = Start::now();
     store.seal().await.unwrap();
-    println!("sealed and merged in {:.1} s: {:.1} B/entry; {}", settling.elapsed().as_secs_f64(), disk(&dir) as f64 / done as f64, memory());
+    println!(
+        "sealed and merged in {:.1} s: {:.1} B/entry; {}",
+        settling.elapsed().as_secs_f64(),
+        disk(&dir) as f64 / done as f64,
+        memory()
+    );
+    println!("{}", processor());
     println!("{:?}", store.stats().await.unwrap());
     quiet_pages(&store, owners, "after the merges").await;
     expire(&store, &dir, entries, owners, next).await;

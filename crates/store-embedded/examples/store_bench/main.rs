@@ -20,10 +20,16 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
-    let number = |i: usize, default: u64| rest.get(i).map_or(default, |n| n.replace('_', "").parse().expect("a number"));
+    let number = |i: usize, default: u64| {
+        rest.get(i).map_or(default, |n| n.replace('_', "").parse().expect("a number"))
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     match what.as_str() {
-        "load" => runtime.block_on(load::run(number(0, 1_000_000), number(1, 100_000) as usize, rest.get(2).map(String::as_str))),
+        "load" => runtime.block_on(load::run(
+            number(0, 1_000_000),
+            number(1, 100_000) as usize,
+            rest.get(2).map(String::as_str),
+        )),
         "pages" => {
             let sizes: Vec<u64> = match rest.is_empty() {
                 true => vec![1_000, 100_000, 1_000_000],

@@ -16,7 +16,12 @@ const PAGE: usize = 50;
 const RARE: u64 = 100;
 const BATCH: u64 = 1000;
 
-async fn fill(store: &Arc<EmbeddedStore>, owner: &BareJid, entries: u64, contact: impl Fn(&mut Random, u64) -> Jid) -> Source {
+async fn fill(
+    store: &Arc<EmbeddedStore>,
+    owner: &BareJid,
+    entries: u64,
+    contact: impl Fn(&mut Random, u64) -> Jid,
+) -> Source {
     let mut source = Source::new(3, entries);
     let mut random = Random(9);
     let mut made = 0;
@@ -45,7 +50,11 @@ fn bare(name: &str) -> Option<Jid> {
 
 type Queries = Vec<(&'static str, Box<dyn FnMut() -> Query<Position>>)>;
 
-async fn measure(store: &Arc<EmbeddedStore>, owner: &BareJid, queries: &mut Queries) -> Vec<(&'static str, u64, u64)> {
+async fn measure(
+    store: &Arc<EmbeddedStore>,
+    owner: &BareJid,
+    queries: &mut Queries,
+) -> Vec<(&'static str, u64, u64)> {
     let mut figures = Vec::new();
     for (what, query) in queries {
         let mut times = Times::default();
@@ -76,9 +85,24 @@ fn queries(entries: u64, source: &Source) -> Queries {
     let (mut r1, mut r2, mut r3, mut r4, mut r5) = (r(), r(), r(), r(), r());
     let mut r6 = r();
     vec![
-        ("last page", Box::new(move || Query { filter: Filter::default(), page: page(PAGE, PageStart::Last) })),
-        ("after an id", Box::new(move || Query { filter: Filter::default(), page: page(PAGE, PageStart::After(any(&mut r1))) })),
-        ("before an id", Box::new(move || Query { filter: Filter::default(), page: page(PAGE, PageStart::Before(any(&mut r2))) })),
+        (
+            "last page",
+            Box::new(move || Query { filter: Filter::default(), page: page(PAGE, PageStart::Last) }),
+        ),
+        (
+            "after an id",
+            Box::new(move || Query {
+                filter: Filter::default(),
+                page: page(PAGE, PageStart::After(any(&mut r1))),
+            }),
+        ),
+        (
+            "before an id",
+            Box::new(move || Query {
+                filter: Filter::default(),
+                page: page(PAGE, PageStart::Before(any(&mut r2))),
+            }),
+        ),
         (
             "from a date",
             Box::new(move || {
@@ -86,15 +110,48 @@ fn queries(entries: u64, source: &Source) -> Queries {
                 Query { filter: Filter { start, ..Filter::default() }, page: page(PAGE, PageStart::First) }
             }),
         ),
-        ("jump to an index", Box::new(move || Query { filter: Filter::default(), page: page(PAGE, PageStart::Index(r4.below(entries))) })),
-        ("frequent: last page", Box::new(move || Query { filter: with(bare("frequent")), page: page(PAGE, PageStart::Last) })),
-        ("frequent: after an id", Box::new(move || Query { filter: with(bare("frequent")), page: page(PAGE, PageStart::After(any(&mut r5))) })),
-        ("frequent: jump", Box::new(move || Query { filter: with(bare("frequent")), page: page(PAGE, PageStart::Index(r6.below(entries / 3))) })),
-        ("rare: last page", Box::new(move || Query { filter: with(bare("rare")), page: page(PAGE, PageStart::Last) })),
-        ("never talked to", Box::new(move || Query { filter: with(bare("never")), page: page(PAGE, PageStart::Last) })),
+        (
+            "jump to an index",
+            Box::new(move || Query {
+                filter: Filter::default(),
+                page: page(PAGE, PageStart::Index(r4.below(entries))),
+            }),
+        ),
+        (
+            "frequent: last page",
+            Box::new(move || Query { filter: with(bare("frequent")), page: page(PAGE, PageStart::Last) }),
+        ),
+        (
+            "frequent: after an id",
+            Box::new(move || Query {
+                filter: with(bare("frequent")),
+                page: page(PAGE, PageStart::After(any(&mut r5))),
+            }),
+        ),
+        (
+            "frequent: jump",
+            Box::new(move || Query {
+                filter: with(bare("frequent")),
+                page: page(PAGE, PageStart::Index(r6.below(entries / 3))),
+            }),
+        ),
+        (
+            "rare: last page",
+            Box::new(move || Query { filter: with(bare("rare")), page: page(PAGE, PageStart::Last) }),
+        ),
+        (
+            "never talked to",
+            Box::new(move || Query { filter: with(bare("never")), page: page(PAGE, PageStart::Last) }),
+        ),
         ("count", Box::new(move || Query { filter: Filter::default(), page: page(0, PageStart::First) })),
-        ("frequent: count", Box::new(move || Query { filter: with(bare("frequent")), page: page(0, PageStart::First) })),
-        ("rare: count", Box::new(move || Query { filter: with(bare("rare")), page: page(0, PageStart::First) })),
+        (
+            "frequent: count",
+            Box::new(move || Query { filter: with(bare("frequent")), page: page(0, PageStart::First) }),
+        ),
+        (
+            "rare: count",
+            Box::new(move || Query { filter: with(bare("rare")), page: page(0, PageStart::First) }),
+        ),
     ]
 }
 

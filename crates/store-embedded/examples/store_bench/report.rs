@@ -40,3 +40,18 @@ fn status(name: &str) -> u64 {
 pub fn memory() -> String {
     format!("RSS {} MiB (anonymous {}), at most {} MiB", status("VmRSS"), status("RssAnon"), status("VmHWM"))
 }
+
+/// Processor time of each thread so far, in seconds: what a figure costs, however busy the machine is.
+pub fn processor() -> String {
+    let mut threads = std::collections::BTreeMap::<String, f64>::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
+        let fields: Vec<f64> =
+            stat[close + 2..].split(' ').map(|field| field.parse().unwrap_or(0.0)).collect();
+        // Fields 14 and 15, user and system time, in hundredths of a second.
+        *threads.entry(stat[open + 1..close].to_owned()).or_default() += (fields[11] + fields[12]) / 100.0;
+    }
+    let each: Vec<String> = threads.iter().map(|(name, time)| format!("{name} {time:.1}")).collect();
+    format!("processor seconds: {}", each.join(", "))
+}
