@@ -241,8 +241,11 @@ pub fn segments(connection: &Connection) -> rusqlite::Result<Vec<SegmentRow>> {
     rows.collect()
 }
 
-/// Every tombstone that no segment holds yet: archive, position, change, tombstone.
-pub fn overrides(connection: &Connection) -> rusqlite::Result<Vec<(u32, i64, i64, Vec<u8>)>> {
+/// A tombstone that no segment holds yet: archive, position, change, tombstone.
+pub type Override = (u32, i64, i64, Vec<u8>);
+
+/// Every tombstone that no segment holds yet.
+pub fn overrides(connection: &Connection) -> rusqlite::Result<Vec<Override>> {
     let mut select = connection.prepare("SELECT archive, position, change, tombstone FROM overrides")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     rows.collect()

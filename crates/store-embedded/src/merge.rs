@@ -47,7 +47,7 @@ pub fn run(shared: &Shared) {
                 Err(error) => {
                     tracing::error!(%error, "segments could not be merged; it will be tried again");
                     shared.work_mut(|work| work.merge_failed = Some(error.to_string()));
-                    shared.pause(RETRY_PAUSE);
+                    shared.pause(RETRY_PAUSE, |work| !work.purges.is_empty());
                     shared.work_mut(|work| work.merging = true);
                 }
             },

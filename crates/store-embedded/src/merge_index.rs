@@ -78,7 +78,7 @@ impl<'a> Conversations<'a> {
         let mut all = Vec::new();
         let mut said = 0;
         for (peek, reader) in &mut self.sources {
-            if !peek.head.as_ref().is_some_and(|row| (row.0, row.1) == (archive, contact)) {
+            if peek.head.as_ref().is_none_or(|row| (row.0, row.1) != (archive, contact)) {
                 continue;
             }
             let Some((_, _, count, inline)) = peek.take()? else { continue };

@@ -142,7 +142,7 @@ fn wait_until(
             return Ok(());
         }
         shared.go_on()?;
-        shared.pause(LOOK_AGAIN);
+        shared.pause(LOOK_AGAIN, |_| false);
     }
     Err(crate::WriteError::Disk(what.to_owned()).into())
 }

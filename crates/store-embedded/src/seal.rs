@@ -45,7 +45,7 @@ pub fn run(shared: &Shared) {
                 let generation = table.generation;
                 tracing::error!(%error, generation, "a memory table could not be sealed; it will be tried again");
                 shared.seal_ended(Some(error.to_string()));
-                shared.pause(RETRY_PAUSE);
+                shared.pause(RETRY_PAUSE, |work| work.seal_now);
             }
         }
     }
@@ -150,7 +150,7 @@ fn fill(shared: &Shared, table: &Memtable, parts: &[Part], builder: &mut Builder
     let mut seen = 0_usize;
     for part in parts {
         table.each(part.archive, &(part.first..part.next), |_, _, record| {
-            if seen % every == 0 {
+            if seen.is_multiple_of(every) {
                 samples.add(part.archive, &record);
             }
             seen += 1;

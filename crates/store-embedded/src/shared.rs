@@ -60,6 +60,8 @@ pub struct Work {
     pub purges: Vec<crate::purge::Request>,
     /// Why the last seal failed, if it did.
     pub seal_failed: Option<String>,
+    /// A failed seal is to be tried again without waiting.
+    pub seal_now: bool,
     /// Why the last merge failed, if it did.
     pub merge_failed: Option<String>,
     /// A merge may be called for.
@@ -169,8 +171,13 @@ impl Shared {
     /// When that seal does not get done.
     pub fn wait_for_room(&self) -> Result<(), WriteError> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        // Space may have returned since the last try: one more, for each group that needs it.
+        work.seal_now |= work.seal_failed.is_some() && self.is_outgrown();
+        self.worked.notify_all();
         while self.is_outgrown() && !work.closing {
-            if let Some(why) = &work.seal_failed {
+            if !work.seal_now
+                && let Some(why) = &work.seal_failed
+            {
                 return Err(WriteError::Disk(format!("memory is full, and cannot become a segment: {why}")));
             }
             work = self.worked.wait(work).unwrap_or_else(PoisonError::into_inner);
@@ -221,6 +228,7 @@ impl Shared {
     pub fn seal_ended(&self, failed: Option<String>) {
         self.work_mut(|work| {
             work.seal_failed = failed;
+            work.seal_now = false;
             work.merging = true;
         });
     }
@@ -237,10 +245,10 @@ impl Shared {
         segments
     }
 
-    /// Waits so long, or until the store closes.
-    pub fn pause(&self, time: std::time::Duration) {
+    /// Waits so long, or until the store closes, or until `also` is so.
+    pub fn pause(&self, time: std::time::Duration, also: impl Fn(&Work) -> bool) {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.worked.wait_timeout_while(work, time, |work| !work.closing));
+        drop(self.worked.wait_timeout_while(work, time, |work| !work.closing && !also(work)));
     }
 
     /// Keeps a log for when the memory table is full.

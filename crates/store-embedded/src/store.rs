@@ -283,7 +283,7 @@ impl EmbeddedStore {
             },
             move |shared, number| {
                 let mut state = shared.state_mut();
-                state.add_archive(number, &owner).map_err(|error| ReadError::from(error))?;
+                state.add_archive(number, &owner).map_err(ReadError::from)?;
                 let Some(archive) = state.archive_mut(number) else { return Ok(()) };
                 archive.catalogued = true;
                 let mut settings = archive.settings.take().map_or_else(Settings::default, |s| *s);
