@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::support::{Client, Server, Xml, run};
+use crate::support::{Client, Options, Server, Xml, run};
 
 /// Messages of one burst of one sender.
 const BURST: usize = 400;
@@ -60,7 +60,8 @@ fn nothing_that_was_seen_is_lost_whenever_the_server_dies() {
             u64::from_le_bytes(bytes) | 1
         });
         println!("MAMMOTH_KILL_SEED={seed}");
-        let mut server = Server::of(&["alice", "bob"]);
+        let options = Options::top("max_archive_query_results = 5000");
+        let mut server = Server::with_accounts(options, &["alice", "bob"]);
         // What each account saw in all rounds, in order.
         let (mut hers, mut his): (Seen, Seen) = (Vec::new(), Vec::new());
         let mut deaths_mid_burst = 0;
@@ -97,8 +98,8 @@ fn nothing_that_was_seen_is_lost_whenever_the_server_dies() {
             deaths_mid_burst += usize::from(all.min(new.len()) < 2 * BURST);
 
             server.up();
-            for (name, seen) in [("alice", &hers), ("bob", &his)] {
-                check(&server, name, seen).await;
+            for (name, seen, others) in [("alice", &hers, &his), ("bob", &his, &hers)] {
+                check(&server, name, seen, others).await;
             }
         }
         println!("{} and {} messages seen, {deaths_mid_burst} deaths in mid-burst", hers.len(), his.len());
@@ -106,7 +107,8 @@ fn nothing_that_was_seen_is_lost_whenever_the_server_dies() {
     });
 }
 
-async fn check(server: &Server, name: &str, seen: &Seen) {
+/// `seen` is what this account saw, `others` what the other did: that is in both archives too.
+async fn check(server: &Server, name: &str, seen: &Seen, others: &Seen) {
     let mut client = server.login(name, "checking").await;
     let archive = client.archive().await;
     client.close().await;
@@ -123,6 +125,9 @@ async fn check(server: &Server, name: &str, seen: &Seen) {
         );
     }
     own.sort_unstable();
+    for (_, message) in others {
+        assert!(own.binary_search(&message.as_str()).is_ok(), "{message} was seen, and {name} has it not");
+    }
     let count = own.len();
     own.dedup();
     assert_eq!(own.len(), count, "{name}: a message stands twice");
@@ -140,7 +145,9 @@ async fn check(server: &Server, name: &str, seen: &Seen) {
                 Some((round, i)) if round == now.0 => {
                     assert_eq!(now.1, i + 1, "{name}: after {sender}'s {i} of round {round}");
                 }
-                Some((round, _)) => assert!(now.0 > round && now.1 == 0, "{name}: {now:?} after round {round}"),
+                Some((round, _)) => {
+                    assert!(now.0 > round && now.1 == 0, "{name}: {now:?} after round {round}")
+                }
                 None => assert_eq!(now.1, 0, "{name}"),
             }
             last = Some(now);

@@ -110,9 +110,12 @@ fn addresses_types_and_priorities() {
             let returned: Vec<String> = alice.messages().await.iter().map(Xml::condition).collect();
             assert_eq!(returned.join(" "), back, "{stanza}");
             let mut got = Vec::new();
-            for (name, client) in
-                [("high", &mut high), ("zero", &mut zero), ("negative", &mut negative), ("silent", &mut silent)]
-            {
+            for (name, client) in [
+                ("high", &mut high),
+                ("zero", &mut zero),
+                ("negative", &mut negative),
+                ("silent", &mut silent),
+            ] {
                 for message in client.messages().await {
                     assert_eq!(message.attr("from"), Some("alice@localhost/phone"), "{stanza}");
                     got.push(name);
@@ -190,9 +193,7 @@ fn carbons() {
             let stanza = format!("<message to='{to}' type='{type_}' id='x'>{payload}</message>");
             alice.send(&stanza).await;
             assert_eq!(seen(&mut alice).await.join(" "), "", "{stanza}");
-            for (client, wanted) in
-                [&mut laptop, &mut plain, &mut bob, &mut tablet].into_iter().zip(wanted)
-            {
+            for (client, wanted) in [&mut laptop, &mut plain, &mut bob, &mut tablet].into_iter().zip(wanted) {
                 if payload.contains("<sent") {
                     let messages = client.messages().await;
                     let got: Vec<_> = messages.iter().map(|m| m.body().unwrap_or_default()).collect();
@@ -236,7 +237,10 @@ fn messages_to_oneself_are_stored_once() {
         alice.chat("alice@localhost/gone", "5", "to a gone one").await;
         alice.chat("bob@localhost", "6", "to bob").await;
         let on_phone = seen(&mut alice).await;
-        assert_eq!(on_phone, ["direct bare", "direct nobody named", "direct to this phone", "direct to a gone one"]);
+        assert_eq!(
+            on_phone,
+            ["direct bare", "direct nobody named", "direct to this phone", "direct to a gone one"]
+        );
         let on_laptop = seen(&mut laptop).await;
         let wanted = [
             "direct bare",
@@ -275,9 +279,19 @@ fn requests_find_their_way_or_are_refused() {
             ("get", None, "", "bad-request"),
             ("get", None, "<a xmlns='u'/><b xmlns='u'/>", "bad-request"),
             ("put", None, x, "bad-request"),
-            ("get", Some("bob@localhost"), "<query xmlns='http://jabber.org/protocol/disco#info'/>", "service-unavailable"),
+            (
+                "get",
+                Some("bob@localhost"),
+                "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+                "service-unavailable",
+            ),
             ("get", Some("bob@localhost"), "<query xmlns='jabber:iq:roster'/>", "service-unavailable"),
-            ("get", Some("localhost"), "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>", "item-not-found"),
+            (
+                "get",
+                Some("localhost"),
+                "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>",
+                "item-not-found",
+            ),
         ];
         for (type_, to, payload, condition) in cases {
             assert_eq!(alice.error(type_, to, payload).await, condition, "{type_} {to:?} {payload}");
@@ -322,7 +336,8 @@ fn what_is_enabled_is_advertised_and_what_is_not_is_not_active() {
                 let answer = alice.result("get", to, info).await;
                 let ns = "http://jabber.org/protocol/disco#info";
                 let query = answer.child(ns, "query").children();
-                let vars = query.filter(|child| child.is(ns, "feature")).map(|f| f.attr("var").unwrap().to_owned());
+                let vars =
+                    query.filter(|child| child.is(ns, "feature")).map(|f| f.attr("var").unwrap().to_owned());
                 features.push(vars.collect::<Vec<String>>());
             }
             // Feature; who offers it; which module.

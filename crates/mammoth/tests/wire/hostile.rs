@@ -38,13 +38,13 @@ impl Pair {
 
 /// Input that ends any stream, whether logged in or not.
 fn attacks() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let laughs: String = (1..9)
-        .map(|i| format!("<!ENTITY l{i} '{}'>", format!("&l{};", i - 1).repeat(10)))
-        .collect();
+    let laughs: String =
+        (1..9).map(|i| format!("<!ENTITY l{i} '{}'>", format!("&l{};", i - 1).repeat(10))).collect();
     let laughs = format!("<!DOCTYPE x [<!ENTITY l0 'ha'>{laughs}]><message><body>&l8;</body></message>");
     let attributes: String = (0..5000).map(|i| format!(" a{i}='{i}'")).collect();
     let namespaces: String = (0..5000).map(|i| format!(" xmlns:n{i}='urn:{i}'")).collect();
-    let nested_namespaces: String = (0..60).map(|i| format!("<x xmlns:a{i}='1' xmlns:b{i}='2' xmlns:c{i}='3'>")).collect();
+    let nested_namespaces: String =
+        (0..60).map(|i| format!("<x xmlns:a{i}='1' xmlns:b{i}='2' xmlns:c{i}='3'>")).collect();
     let start = "<message to='bob@localhost'><body>";
     let bytes = |pieces: &[&[u8]]| pieces.concat();
     let text = |text: &str| text.as_bytes().to_vec();
@@ -56,27 +56,47 @@ fn attacks() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "policy-violation",
         ),
         ("10,000 levels", text(&"<message>".repeat(10_000)), "policy-violation"),
-        ("10,000 levels inside", text(&format!("<message>{}", "<a xmlns='u'>".repeat(10_000))), "policy-violation"),
+        (
+            "10,000 levels inside",
+            text(&format!("<message>{}", "<a xmlns='u'>".repeat(10_000))),
+            "policy-violation",
+        ),
         ("billion laughs", text(&laughs), "restricted-xml"),
         ("an entity", text(&format!("{start}&nbsp;</body></message>")), "restricted-xml"),
         ("a comment", text("<message><!-- c --></message>"), "restricted-xml"),
         ("a processing instruction", text("<message><?php ?></message>"), "restricted-xml"),
         ("invalid UTF-8", bytes(&[start.as_bytes(), b"\xff\xfe</body></message>"]), "unsupported-encoding"),
         ("a surrogate", bytes(&[start.as_bytes(), b"\xed\xa0\x80</body></message>"]), "unsupported-encoding"),
-        ("an overlong form", bytes(&[start.as_bytes(), b"\xc0\xafx</body></message>"]), "unsupported-encoding"),
+        (
+            "an overlong form",
+            bytes(&[start.as_bytes(), b"\xc0\xafx</body></message>"]),
+            "unsupported-encoding",
+        ),
         ("NUL", bytes(&[start.as_bytes(), b"\0</body></message>"]), "not-well-formed"),
         ("NUL as a reference", text(&format!("{start}&#0;</body></message>")), "not-well-formed"),
         ("a control character", text(&format!("{start}\u{8}</body></message>")), "not-well-formed"),
         ("NUL between stanzas", b"\0".to_vec(), "not-well-formed"),
-        ("a start tag that never ends", text(&format!("<message {}", "x".repeat(1024 * 1024))), "policy-violation"),
-        ("a value that never ends", text(&format!("<message a='{}", "x".repeat(1024 * 1024))), "policy-violation"),
+        (
+            "a start tag that never ends",
+            text(&format!("<message {}", "x".repeat(1024 * 1024))),
+            "policy-violation",
+        ),
+        (
+            "a value that never ends",
+            text(&format!("<message a='{}", "x".repeat(1024 * 1024))),
+            "policy-violation",
+        ),
         ("a name that never ends", text(&format!("<{}", "x".repeat(1024 * 1024))), "policy-violation"),
         ("spaces that never end", text(&format!("<message{}", " ".repeat(1024 * 1024))), "policy-violation"),
         ("thousands of attributes", text(&format!("<message{attributes}/>")), "policy-violation"),
         ("thousands of namespaces", text(&format!("<message{namespaces}/>")), "policy-violation"),
         ("namespaces at every level", text(&format!("<message>{nested_namespaces}")), "policy-violation"),
         ("an attribute twice", text("<message a='1' a='2'/>"), "not-well-formed"),
-        ("an attribute twice by its namespace", text("<message xmlns:a='u' xmlns:b='u' a:x='1' b:x='2'/>"), "not-well-formed"),
+        (
+            "an attribute twice by its namespace",
+            text("<message xmlns:a='u' xmlns:b='u' a:x='1' b:x='2'/>"),
+            "not-well-formed",
+        ),
         ("an undeclared prefix", text("<message><a:b/></message>"), "bad-namespace-prefix"),
         ("wrong nesting", text("<message><body></message></body>"), "not-well-formed"),
         ("text between stanzas", text("hello"), "bad-format"),
@@ -144,13 +164,26 @@ fn as_the_first_bytes() {
             (plain.replace("to='localhost' ", ""), "improper-addressing"),
             (plain.replace("to='localhost'", "to='@'"), "host-unknown"),
             (plain.replace("to='localhost'", &format!("to='{}'", "x".repeat(100_000))), "policy-violation"),
-            (header_with(&(0..1000).map(|i| format!(" xmlns:n{i}='u{i}'")).collect::<String>()), "policy-violation"),
-            (plain.replace("encoding", "").replace("<?xml version='1.0'?>", "<?xml version='1.0' encoding='UTF-16'?>"), "unsupported-encoding"),
+            (
+                header_with(&(0..1000).map(|i| format!(" xmlns:n{i}='u{i}'")).collect::<String>()),
+                "policy-violation",
+            ),
+            (
+                plain
+                    .replace("encoding", "")
+                    .replace("<?xml version='1.0'?>", "<?xml version='1.0' encoding='UTF-16'?>"),
+                "unsupported-encoding",
+            ),
             (plain.replace("<?xml version='1.0'?>", "<?xml version='1.1'?>"), "not-well-formed"),
             (format!("{plain}{plain}"), "restricted-xml"),
             (format!("{plain}<message to='bob@localhost'><body>x</body></message>"), "not-authorized"),
             (format!("{plain}<iq type='get' id='1'><query xmlns='urn:xmpp:mam:2'/></iq>"), "not-authorized"),
-            (format!("{plain}<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>"), "not-authorized"),
+            (
+                format!(
+                    "{plain}<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>"
+                ),
+                "not-authorized",
+            ),
         ];
         for (bytes, condition) in cases {
             let mut connection = Connection::open(server.c2s()).await;
@@ -208,7 +241,8 @@ fn plain_text_before_the_handshake_is_never_read_as_secret() {
         connection.sender.send(STARTTLS).await;
         assert_eq!(connection.receiver.stanza().await.name, "proceed");
         connection.sender.send(&(header() + auth)).await;
-        soon("the end", async { while !matches!(connection.receiver.next().await, Incoming::Closed) {} }).await;
+        soon("the end", async { while !matches!(connection.receiver.next().await, Incoming::Closed) {} })
+            .await;
         pair.talk().await;
         pair.check().await;
     });
@@ -239,7 +273,9 @@ fn a_client_that_never_reads_is_let_go_and_misses_nothing() {
         let mut again = server.client("carol", "again").await;
         let saved = again.archive().await;
         assert_eq!(saved.len(), MESSAGES);
-        assert!(saved.iter().enumerate().all(|(i, saved)| saved.message.attr("id") == Some(&format!("m{i}"))));
+        assert!(
+            saved.iter().enumerate().all(|(i, saved)| saved.message.attr("id") == Some(&format!("m{i}")))
+        );
         carol.sender.shut().await;
         pair.check().await;
     });
@@ -248,7 +284,10 @@ fn a_client_that_never_reads_is_let_go_and_misses_nothing() {
 #[test]
 fn a_client_that_asks_and_never_reads_takes_no_memory() {
     run(async {
-        let server = Server::with_accounts(Options::top("max_archive_query_results = 100"), &["alice", "bob", "carol"]);
+        let server = Server::with_accounts(
+            Options::top("max_archive_query_results = 100"),
+            &["alice", "bob", "carol"],
+        );
         let mut pair = Pair::new(&server).await;
         let mut carol = server.client("carol", "greedy").await;
         let body = "x".repeat(50_000);
@@ -299,7 +338,11 @@ fn nobody_speaks_in_anothers_name() {
         // One's own name, bare or full, is no forgery, and is set right.
         let mut mallory = server.client("mallory", "m").await;
         for from in ["mallory@localhost", "mallory@localhost/m", "MALLORY@LocalHost/m"] {
-            mallory.send(&format!("<message from='{from}' to='bob@localhost/phone'><x xmlns='urn:x'/></message>")).await;
+            mallory
+                .send(&format!(
+                    "<message from='{from}' to='bob@localhost/phone'><x xmlns='urn:x'/></message>"
+                ))
+                .await;
             let message = pair.bob.message().await;
             assert_eq!(message.attr("from"), Some("mallory@localhost/m"), "{from}");
         }
@@ -331,14 +374,19 @@ fn forged_stanza_ids_are_removed_and_others_kept() {
         for extra in ["<body>hello</body>", "<body>hello</body><no-store xmlns='urn:xmpp:hints'/>"] {
             for to in ["bob@localhost", "bob@localhost/phone"] {
                 let all = forged.concat();
-                alice.send(&format!("<message to='{to}' type='chat' id='f'>{all}{extra}{kept}{all}</message>")).await;
+                alice
+                    .send(&format!("<message to='{to}' type='chat' id='f'>{all}{extra}{kept}{all}</message>"))
+                    .await;
                 let received = bob.message().await;
                 let archived = !extra.contains("no-store");
                 let ids = received.stanza_ids();
-                let ours: Vec<_> = ids.iter().filter(|(by, _)| by.to_lowercase().contains("localhost")).collect();
+                let ours: Vec<_> =
+                    ids.iter().filter(|(by, _)| by.to_lowercase().contains("localhost")).collect();
                 assert_eq!(ours.len(), usize::from(archived), "{received}");
                 assert!(!received.raw.0.contains("forged"), "{received}");
-                assert!(ids.contains(&("room@muc.example.org", "theirs")) && ids.contains(&("", "by nobody")));
+                assert!(
+                    ids.contains(&("room@muc.example.org", "theirs")) && ids.contains(&("", "by nobody"))
+                );
                 assert!(received.find("urn:xmpp:sid:0", "origin-id").is_some());
                 assert!(received.child("urn:x", "x").find("urn:xmpp:sid:0", "stanza-id").is_some());
                 let copy = laptop.message().await;

@@ -37,7 +37,12 @@ async fn roster(client: &mut Client) -> Vec<String> {
         let ask = if item.attr("ask") == Some("subscribe") { " ask" } else { "" };
         let groups: Vec<String> = item.children().map(Xml::text).collect();
         let name = item.attr("name").unwrap_or("-");
-        format!("{} {name} {}{ask} {}", item.attr("jid").unwrap(), item.attr("subscription").unwrap(), groups.join(","))
+        format!(
+            "{} {name} {}{ask} {}",
+            item.attr("jid").unwrap(),
+            item.attr("subscription").unwrap(),
+            groups.join(",")
+        )
     });
     items.collect()
 }
@@ -56,7 +61,8 @@ fn contacts_are_kept_and_pushed() {
         seen(&mut alice).await;
         seen(&mut laptop).await;
         let set = |item: &str| format!("<query xmlns='jabber:iq:roster'>{item}</query>");
-        let item = "<item jid='Bob@LocalHost' name='B &amp; b'><group>Friends</group><group>Work</group></item>";
+        let item =
+            "<item jid='Bob@LocalHost' name='B &amp; b'><group>Friends</group><group>Work</group></item>";
         alice.result("set", None, &set(item)).await;
         assert_eq!(seen(&mut alice).await, ["push bob@localhost none"]);
         assert_eq!(seen(&mut laptop).await, ["push bob@localhost none"]);
@@ -97,7 +103,9 @@ fn two_become_contacts_and_part() {
         let mut bob = ready(&server, "bob", "phone").await;
         let mut carol = ready(&server, "carol", "phone").await;
 
-        alice.send("<presence to='bob@localhost/phone' type='subscribe'><status>it is me</status></presence>").await;
+        alice
+            .send("<presence to='bob@localhost/phone' type='subscribe'><status>it is me</status></presence>")
+            .await;
         assert_eq!(seen(&mut alice).await, ["push bob@localhost none ask"]);
         let request = bob.next().await;
         assert_eq!(short(&request), "subscribe alice@localhost");
@@ -148,7 +156,8 @@ fn two_become_contacts_and_part() {
         let got = seen(&mut bob).await;
         assert!(got.contains(&"unsubscribe alice@localhost".to_owned()), "{got:?}");
         assert_eq!(roster(&mut bob).await, ["alice@localhost - to "]);
-        let remove = "<query xmlns='jabber:iq:roster'><item jid='bob@localhost' subscription='remove'/></query>";
+        let remove =
+            "<query xmlns='jabber:iq:roster'><item jid='bob@localhost' subscription='remove'/></query>";
         alice.result("set", None, remove).await;
         alice.barrier().await;
         let got = seen(&mut bob).await;

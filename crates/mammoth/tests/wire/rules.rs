@@ -11,7 +11,11 @@ fn prefs(default: &str, always: &[&str], never: &[&str]) -> String {
         let jids: String = jids.iter().map(|jid| format!("<jid>{jid}</jid>")).collect();
         format!("<{name}>{jids}</{name}>")
     };
-    format!("<prefs xmlns='{MAM}' default='{default}'>{}{}</prefs>", list("always", always), list("never", never))
+    format!(
+        "<prefs xmlns='{MAM}' default='{default}'>{}{}</prefs>",
+        list("always", always),
+        list("never", never)
+    )
 }
 
 /// An answer on prefs: default, always, never.
@@ -33,7 +37,8 @@ fn prefs_are_read_set_and_kept() {
 
         // The same JID in both lists: never wins, and the answer shows it.
         let set = prefs("roster", &["a@x", "A@X/Phone", " b@x "], &["b@x", "c@x", "c@x"]);
-        let wanted = ("roster".to_owned(), vec!["a@x".into(), "a@x/Phone".into()], vec!["b@x".into(), "c@x".into()]);
+        let wanted =
+            ("roster".to_owned(), vec!["a@x".into(), "a@x/Phone".into()], vec!["b@x".into(), "c@x".into()]);
         assert_eq!(applied(&alice.result("set", Some("alice@localhost"), &set).await), wanted);
         // Whatever is refused changes nothing.
         let thousand: Vec<String> = (0..1001).map(|i| format!("{i}@x")).collect();
@@ -98,8 +103,7 @@ fn prefs_decide_most_specific_first() {
             bob.barrier().await;
             alice.chat("carol@localhost", "4", "3").await;
             let kept: Vec<String> = alice.archived_bodies().await.split_off(before);
-            let wanted: Vec<String> =
-                (0..4).filter(|i| wanted[*i]).map(|i: usize| i.to_string()).collect();
+            let wanted: Vec<String> = (0..4).filter(|i| wanted[*i]).map(|i: usize| i.to_string()).collect();
             assert_eq!(kept, wanted, "{set}");
         }
         // Whatever alice's prefs say, bob's archive is his.
@@ -119,7 +123,9 @@ fn prefs_decide_most_specific_first() {
 #[test]
 fn the_servers_default_holds_for_those_who_have_set_nothing() {
     run(async {
-        for (policy, wanted, kept) in [("true", "always", 1), ("false", "never", 0), ("\"roster\"", "roster", 0)] {
+        for (policy, wanted, kept) in
+            [("true", "always", 1), ("false", "never", 0), ("\"roster\"", "roster", 0)]
+        {
             let options = Options::top(&format!("default_archive_policy = {policy}"));
             let server = Server::with_accounts(options, &["alice"]);
             let mut alice = server.client("alice", "phone").await;
@@ -192,7 +198,13 @@ fn trimming() {
 
         alice.result("set", None, &trim(None)).await;
         assert!(alice.archive().await.is_empty());
-        let answer = alice.ask("set", None, &crate::support::archive::query(&rsm(&format!("<after>{}</after>", all[29].id)))).await;
+        let answer = alice
+            .ask(
+                "set",
+                None,
+                &crate::support::archive::query(&rsm(&format!("<after>{}</after>", all[29].id))),
+            )
+            .await;
         assert_eq!(starts(&answer), None, "it is empty");
         alice.result("set", None, &trim(None)).await;
         server.down();
@@ -218,7 +230,9 @@ fn trimming_can_be_forbidden() {
         let id = alice.archive().await[0].id.clone();
         assert_eq!(alice.error("set", None, &trim(Some(&id))).await, "not-allowed");
         assert_eq!(alice.archived_bodies().await, ["kept"]);
-        let info = alice.result("get", Some("alice@localhost"), "<query xmlns='http://jabber.org/protocol/disco#info'/>").await;
+        let info = alice
+            .result("get", Some("alice@localhost"), "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+            .await;
         assert!(!info.raw.0.contains("mamtrim"));
     });
 }
@@ -280,7 +294,8 @@ fn retraction_takes_back_ones_own_words_and_nobody_elses() {
                 assert!(tombstone.attr("stamp").is_some());
                 assert!(!new.message.raw.0.contains("alice's"), "{}", new.message);
                 // It is still found where it was.
-                let with = if client.account == "alice@localhost" { "bob@localhost" } else { "alice@localhost" };
+                let with =
+                    if client.account == "alice@localhost" { "bob@localhost" } else { "alice@localhost" };
                 let page = client.page(&form(&[("with", &[with]), ("ids", &[&new.id])])).await;
                 assert_eq!(page.saved, [new.clone()]);
                 let page = client.page(&rsm(&format!("<after>{}</after>", new.id))).await;
@@ -321,14 +336,19 @@ fn what_expires_is_gone_for_every_cursor() {
             }
         })
         .await;
-        let answer = alice.ask("set", None, &crate::support::archive::query(&rsm(&format!("<after>{}</after>", seen[0])))).await;
+        let answer = alice
+            .ask("set", None, &crate::support::archive::query(&rsm(&format!("<after>{}</after>", seen[0]))))
+            .await;
         let start = starts(&answer);
         // Where it starts is among what was said, after what has gone, and it may have moved on since.
         if let Some((id, _)) = start {
             assert!(seen.iter().position(|seen| *seen == id).unwrap() > 0);
         }
         // And all goes, in the end.
-        soon("the rest to expire", async { while !alice.page(&rsm("<max>1</max>")).await.saved.is_empty() {} }).await;
+        soon("the rest to expire", async {
+            while !alice.page(&rsm("<max>1</max>")).await.saved.is_empty() {}
+        })
+        .await;
     });
 }
 
@@ -379,15 +399,24 @@ fn an_archive_stays_consistent_while_it_is_changed_from_two_sides() {
             while !done.load(SeqCst) {
                 let page = trimmer.page(&rsm("<max>7</max>")).await;
                 check_page(&page);
-                let Some(last) = page.saved.iter().rev().find(|saved| saved.body().parse::<usize>().is_ok()) else {
+                let Some(last) = page.saved.iter().rev().find(|saved| saved.body().parse::<usize>().is_ok())
+                else {
                     continue;
                 };
                 let number: usize = last.body().parse().unwrap();
                 trimmed.fetch_max(number + 1, SeqCst);
                 trimmer.result("set", None, &trim(Some(&last.id))).await;
                 let after = trimmer.page(&rsm("<max>1</max>")).await;
-                assert!(after.saved.first().is_none_or(|first| !page.saved.contains(first) || first.id != last.id));
-                assert_eq!(trimmer.refused(&rsm(&format!("<after>{}</after>", last.id))).await, "item-not-found");
+                assert!(
+                    after
+                        .saved
+                        .first()
+                        .is_none_or(|first| !page.saved.contains(first) || first.id != last.id)
+                );
+                assert_eq!(
+                    trimmer.refused(&rsm(&format!("<after>{}</after>", last.id))).await,
+                    "item-not-found"
+                );
             }
         };
         let reading = async {
@@ -414,7 +443,10 @@ fn an_archive_stays_consistent_while_it_is_changed_from_two_sides() {
                     if let Ok(number) = body.parse::<usize>() {
                         if number > next {
                             let gone = trimmed.load(SeqCst);
-                            assert!(gone >= number, "a gap from {next} to {number}, but trimmed only to {gone}");
+                            assert!(
+                                gone >= number,
+                                "a gap from {next} to {number}, but trimmed only to {gone}"
+                            );
                         }
                         next = next.max(number + 1);
                     }
@@ -435,7 +467,8 @@ fn an_archive_stays_consistent_while_it_is_changed_from_two_sides() {
         let numbers: Vec<usize> = left.iter().filter_map(|saved| saved.body().parse().ok()).collect();
         assert_eq!(numbers, (trimmed.load(SeqCst)..MESSAGES).collect::<Vec<_>>());
         fn check_page(page: &Page) {
-            let numbers: Vec<usize> = page.saved.iter().filter_map(|saved| saved.body().parse().ok()).collect();
+            let numbers: Vec<usize> =
+                page.saved.iter().filter_map(|saved| saved.body().parse().ok()).collect();
             assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "a gap inside a page: {numbers:?}");
             assert!(page.saved.is_sorted_by_key(|saved| saved.stamp.clone()));
         }
