@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What takes no longer than this shows no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,7 +53,8 @@ fn display(what: &str, far: &Far, ended: &Receiver<()>) {
     if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
         return;
     }
-    let bar = ProgressBar::no_length();
+    // Hidden until it knows its looks.
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_elapsed(PATIENCE);
     bar.set_message(what.to_owned());
     let mut known = None;
     loop {
@@ -71,6 +72,9 @@ fn display(what: &str, far: &Far, ended: &Receiver<()>) {
             if total > 0 {
                 bar.set_length(total);
             }
+        }
+        if bar.is_hidden() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         bar.set_position(done);
         bar.tick();
