@@ -59,6 +59,23 @@ local function ten(username)
 	return ids;
 end
 
+-- A stanza with neighbouring texts joined, attributes in no order, and each element's namespace said.
+local function canonical(stanza, namespace)
+	local attr = { xmlns = namespace or "jabber:client" };
+	for name, value in pairs(stanza.attr) do attr[name] = value; end
+	local children = {};
+	for _, child in ipairs(stanza) do
+		if type(child) == "table" then
+			children[#children+1] = canonical(child, attr.xmlns);
+		elseif type(children[#children]) == "string" then
+			children[#children] = children[#children]..child;
+		else
+			children[#children+1] = child;
+		end
+	end
+	return { name = stanza.name, attr = attr, children = children };
+end
+
 -- Runs the function in an async context, with the event loop running, until it ends.
 local function in_loop(f, ...)
 	local results;
@@ -465,7 +482,7 @@ describe("values", function ()
 			:tag("x", { xmlns = "urn:x" }):tag("y"):text(" "):up():tag("body", { xmlns = "jabber:client" }):up():up();
 		assert(archive:append(user, nil, stanza, time, "bob@b.example"));
 		local _, value = archive:find(user, {})();
-		assert.same(st.preserialize(stanza), st.preserialize(value));
+		assert.same(canonical(stanza), canonical(value));
 	end);
 end);
 
