@@ -135,6 +135,40 @@ fn erase(server: &Server, before: &[Saved]) {
     assert_eq!(explained["expires_after"], serde_json::json!({ "period": "1y", "own": true }));
 }
 
+#[test]
+fn an_erase_while_messages_come_takes_the_older_and_leaves_the_newer() {
+    const ROUND: usize = 100;
+    support::run(async {
+        let server = Server::of(&["alice", "bob"]);
+        let mut alice = server.client("alice", "phone").await;
+        let mut bob = server.client("bob", "tablet").await;
+        let mut sent = 0;
+        for _ in 0..3 {
+            let arguments = ["archive", "erase", "bob@localhost", "--yes"];
+            alice.chat("bob@localhost", "first", &sent.to_string()).await;
+            alice.barrier().await;
+            sent += 1;
+            let erasing = super::command(&server, &arguments).spawn().unwrap();
+            for _ in 0..ROUND {
+                alice.chat("bob@localhost", &format!("m{sent}"), &sent.to_string()).await;
+                sent += 1;
+            }
+            alice.barrier().await;
+            let output = erasing.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        let all: Vec<String> = (0..sent).map(|n| n.to_string()).collect();
+        assert_eq!(alice.archived_bodies().await, all, "alice's archive is her own");
+        let left = bob.archived_bodies().await;
+        assert_eq!(left, all[sent - left.len()..], "no holes");
+        assert!(left.len() < ROUND + 1, "what was there before the last erase has gone");
+        let delivered: Vec<String> = bob.messages().await.iter().filter_map(|m| m.body()).collect();
+        assert_eq!(delivered, all, "delivery does not care");
+        alice.close().await;
+        bob.close().await;
+    });
+}
+
 /// A marker that a compressor cannot shorten, and a file would show.
 const MARKER: &str = "q8Zr0vKx3TnWm5LpYd7HsBf2";
 
