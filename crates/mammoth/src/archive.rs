@@ -32,8 +32,8 @@ Examples:
   mammoth archive trim alice@example.org --through tf2h61vp5tunij2g8vc3nf9rtk
   mammoth archive trim alice@example.org --all --yes
 
-What is trimmed is gone for every reader at once; its space comes back in the background. To have no byte of it left
-in the files when the command returns, use: mammoth archive erase")]
+What is trimmed is gone for every reader at once; its space comes back in the background. To have \
+no byte of it left in the files when the command returns, use: mammoth archive erase")]
     Trim(forget::TrimArguments),
     /// Erase an archive from every file; says what, and asks first
     #[command(after_help = "\
@@ -41,8 +41,8 @@ Examples:
   mammoth archive erase alice@example.org --dry-run
   mammoth archive erase alice@example.org
 
-The account stays, with its roster, its archiving preferences and its period. To remove the account with everything,
-use: mammoth account remove")]
+The account stays, with its roster, its archiving preferences and its period. To remove the account \
+with everything, use: mammoth account remove")]
     Erase(forget::EraseArguments),
     /// Tell how much the store holds, and whether expiry keeps up
     Stats(stats::StatsArguments),
@@ -59,8 +59,8 @@ It only reads, and may run beside a server.")]
 Example:
   mammoth archive backup /backup/mammoth-2026-11-22
 
-The copy has accounts, rosters and archives; the configuration and certificates of your own are not in it. To restore,
-start the server on the copy, or on a copy of it.")]
+The copy has accounts, rosters and archives; the configuration and certificates of your own are not \
+in it. To restore, start the server on the copy, or on a copy of it.")]
     Backup(backup::BackupArguments),
 }
 

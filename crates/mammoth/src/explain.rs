@@ -25,10 +25,10 @@ mod print;
 #[command(after_help = "\
 Examples:
   mammoth explain --for alice@example.org < message.xml
-  echo \"<message to='bob@example.org'><body>Hi</body></message>\" | mammoth explain --for alice@example.org
+  mammoth explain --for alice@example.org --direction in --format json < message.xml
 
-The message is read from standard input. Whether the account sends or receives it is seen from its from and to, where
-they tell. Nothing is changed, and no server needs to run.")]
+The message is read from standard input. Whether the account sends or receives it is seen from its \
+from and to, where they tell. Nothing is changed, and no server needs to run.")]
 pub struct ExplainArguments {
     /// In whose archive, as user@domain
     #[arg(long = "for", value_name = "ACCOUNT", value_parser = parse_account)]
