@@ -1,9 +1,9 @@
 //! A server of a test's own: the real binary, on free loopback ports, in a directory that goes with it. What is said
 //! to it is left to the clients.
 //!
-//! `MAMMOTH_TEST_STORAGE` is `embedded` (the default) or `postgresql`; for the latter, `MAMMOTH_TEST_POSTGRESQL`
-//! names a server as `postgresql://user:password@host:port`, where each test server gets a database of its own (made
-//! with `psql`).
+//! `MAMMOTH_TEST_STORAGE` is `embedded` (the default) or `postgresql`. The latter needs the feature of that name, and
+//! `MAMMOTH_TEST_POSTGRESQL` as `postgresql://user:password@host:port`: there each test server gets a database of its
+//! own, made with `psql`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -369,7 +369,7 @@ fn storage() -> String {
                 .status()
                 .expect("psql");
             assert!(made.success(), "cannot make a database");
-            format!("[storage]\narchive = \"postgresql\"\npostgresql = \"{server}/{name}\"")
+            format!("[storage]\narchive = \"postgresql\"\n[storage.postgresql]\nurl = \"{server}/{name}\"")
         }
         Ok(other) => panic!("MAMMOTH_TEST_STORAGE={other}: embedded or postgresql"),
     }

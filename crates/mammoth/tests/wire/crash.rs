@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::support::{Client, Options, Server, Xml, run};
+use crate::support::{Client, Options, Server, Xml, rsm, run};
 
 /// Messages of one burst of one sender.
-const BURST: usize = 400;
+const BURST: usize = 300;
 /// The most messages that are seen before the server is killed.
-const SEEN_MAX: u64 = 300;
+const SEEN_MAX: u64 = 200;
 
 /// What one client saw of messages, live: the stanza-id in its own archive, and the message's own id.
 type Seen = Vec<(String, String)>;
@@ -64,6 +64,8 @@ fn nothing_that_was_seen_is_lost_whenever_the_server_dies() {
         let mut server = Server::with_accounts(options, &["alice", "bob"]);
         // What each account saw in all rounds, in order.
         let (mut hers, mut his): (Seen, Seen) = (Vec::new(), Vec::new());
+        // What each archive was found to hold, in order.
+        let mut held: [Seen; 2] = [Vec::new(), Vec::new()];
         let mut deaths_mid_burst = 0;
         for round in 0..usize::try_from(rounds).expect("few rounds") {
             seed ^= seed << 13;
@@ -98,32 +100,55 @@ fn nothing_that_was_seen_is_lost_whenever_the_server_dies() {
             deaths_mid_burst += usize::from(all.min(new.len()) < 2 * BURST);
 
             server.up();
-            for (name, seen, others) in [("alice", &hers, &his), ("bob", &his, &hers)] {
-                check(&server, name, seen, others).await;
+            let accounts = [("alice", &hers, &his), ("bob", &his, &hers)];
+            for ((name, seen, others), held) in accounts.into_iter().zip(&mut held) {
+                read_on(&server, name, held).await;
+                check(name, held, seen, others);
             }
+        }
+        // And nothing of what was found after one death went with another.
+        for (name, held) in ["alice", "bob"].into_iter().zip(held) {
+            let mut client = server.login(name, "checking").await;
+            let archive = client.archive().await;
+            let found = archive.iter().map(|saved| (saved.id.clone(), own_id(&saved.message)));
+            assert_eq!(found.collect::<Seen>(), held, "{name}");
         }
         println!("{} and {} messages seen, {deaths_mid_burst} deaths in mid-burst", hers.len(), his.len());
         assert!(deaths_mid_burst > 0, "the server must die while messages are on their way");
     });
 }
 
-/// `seen` is what this account saw, `others` what the other did: that is in both archives too.
-async fn check(server: &Server, name: &str, seen: &Seen, others: &Seen) {
+fn own_id(message: &Xml) -> String {
+    message.attr("id").expect("an id").to_owned()
+}
+
+/// Reads what came into an archive after what it was found to hold before.
+async fn read_on(server: &Server, name: &str, held: &mut Seen) {
     let mut client = server.login(name, "checking").await;
-    let archive = client.archive().await;
+    loop {
+        let after = held.last().map(|(id, _)| format!("<after>{id}</after>")).unwrap_or_default();
+        let page = client.page(&rsm(&after)).await;
+        held.extend(page.saved.iter().map(|saved| (saved.id.clone(), own_id(&saved.message))));
+        if page.complete {
+            assert_eq!(page.count, Some(held.len() as u64), "{name}");
+            break;
+        }
+    }
     client.close().await;
-    // Once: no message stands twice.
-    let mut own: Vec<&str> = archive.iter().map(|saved| saved.message.attr("id").expect("an id")).collect();
-    let saved: Vec<(&str, &str)> =
-        archive.iter().zip(&own).map(|(saved, own)| (saved.id.as_str(), *own)).collect();
+}
+
+/// `held` is what the archive holds, `seen` what its owner saw, `others` what the other did: that is in both archives.
+fn check(name: &str, held: &Seen, seen: &Seen, others: &Seen) {
     // In order, and under the id it was seen with: what was seen is a subsequence of what there is.
-    let mut rest = saved.iter();
-    for (id, message) in seen {
+    let mut rest = held.iter();
+    for found in seen {
         assert!(
-            rest.any(|(saved_id, saved)| saved_id == id && saved == message),
-            "{name} saw {message} as {id}, and it is not in the archive at its place"
+            rest.any(|held| held == found),
+            "{name} saw {found:?}, and it is not in the archive at its place"
         );
     }
+    // Once: no message stands twice.
+    let mut own: Vec<&str> = held.iter().map(|(_, own)| own.as_str()).collect();
     own.sort_unstable();
     for (_, message) in others {
         assert!(own.binary_search(&message.as_str()).is_ok(), "{message} was seen, and {name} has it not");
@@ -134,7 +159,7 @@ async fn check(server: &Server, name: &str, seen: &Seen, others: &Seen) {
     // Each sender's words are in the order in which they were said, without a gap in the middle of a burst.
     for sender in ["alice", "bob"] {
         let mut last: Option<(usize, usize)> = None;
-        for (_, own) in &saved {
+        for (_, own) in held {
             let mut parts = own.split('-');
             if parts.next() != Some(sender) {
                 continue;
