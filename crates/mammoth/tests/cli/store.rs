@@ -197,3 +197,26 @@ fn a_backup_is_a_store_to_start_on() {
         assert_eq!(bodies(&server, "alice@localhost", &["--last", "1"]), ["hello again"]);
     });
 }
+
+#[test]
+fn what_lies_in_postgresql_is_left_to_its_tools() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "domain = \"localhost\"\ndata = \"data\"\n[listen]\nc2s = []\nc2s_tls = []\n\
+                c2s_plain = [\"127.0.0.1:0\"]\n[storage]\narchive = \"postgresql\"\n\
+                [storage.postgresql]\nurl = \"postgresql://nobody@127.0.0.1:1/none\"\n";
+    let config = directory.path().join("mammoth.toml");
+    std::fs::write(&config, text).unwrap();
+    for (arguments, tool) in [
+        (&["archive", "verify"][..], "check it with pg_amcheck"),
+        (&["archive", "backup", "copy"], "back it up with pg_dump"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mammoth"));
+        let output =
+            command.current_dir(directory.path()).args(arguments).arg("--config").arg(&config).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("mammoth: the archives are in PostgreSQL: {tool}\n"));
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is made");
+}
