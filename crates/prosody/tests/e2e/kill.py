@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kit"))
 from prosody import HOST, PASSWORD, Prosody  # noqa: E402
 from xmpp import CLIENT, Client, stanza_id  # noqa: E402
 
-ROUNDS = 3
+ROUNDS = 2
 WINDOW_SECONDS = 1.0
 # The kill comes after so many messages, in all.
-HEARD = (500, 4000)
+HEARD = (300, 1500)
 PATIENCE_SECONDS = 60
 PAIRS = [("a", "b"), ("c", "d"), ("e", "f")]
 

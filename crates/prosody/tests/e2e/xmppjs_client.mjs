@@ -27,6 +27,7 @@ class Client {
   }
 
   got(stanza) {
+    if (stanza.is("presence") && stanza.attrs.from === `${room}/${this.name}`) this.entered?.();
     if (!stanza.is("message")) return;
     const result = stanza.getChild("result", MAM);
     if (result) this.queues.result.push(result);
@@ -66,7 +67,9 @@ class Client {
 
   async enter(room) {
     const x = xml("x", { xmlns: "http://jabber.org/protocol/muc" }, xml("history", { maxstanzas: "0" }));
+    const entered = new Promise((resolve) => (this.entered = resolve));
     await this.xmpp.send(xml("presence", { to: `${room}/${this.name}` }, x));
+    await entered;
   }
 
   async page(to, ...paging) {

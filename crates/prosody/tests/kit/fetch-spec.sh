@@ -28,5 +28,7 @@ export APT_CONFIG="$PWD/apt.conf"
 rm -rf unpacked
 mkdir unpacked
 tar -xzf prosody_*.orig.tar.gz -C unpacked --strip-components=1
+rm -rf ../core
+mv unpacked/core ../core
 mv unpacked/spec ../spec
 echo "$directory/spec"
