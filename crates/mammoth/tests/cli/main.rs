@@ -18,12 +18,18 @@ mod store;
 
 use support::Server;
 
-/// The binary, ready to be run in the server's place.
-fn command(server: &Server, arguments: &[&str]) -> Command {
+/// The binary, without what the environment may say to it.
+fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mammoth"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MAMMOTH_")) {
         command.env_remove(name);
     }
+    command
+}
+
+/// The binary, ready to be run in the server's place.
+fn command(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = binary();
     command.args(arguments).arg("--config").arg(server.config());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

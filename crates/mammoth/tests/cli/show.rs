@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use super::support::{self, Server, Xml};
-use super::{bodies, command, refused, run, shown};
+use super::{binary, bodies, command, refused, run, shown};
 
 #[test]
 fn programs_get_what_clients_get() {
@@ -162,11 +162,8 @@ fn what_is_not_there_is_said() {
         assert!(said.contains("'yesterday'") && said.contains("write 2026-11-22"), "{said}");
     }
     let empty = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mammoth"))
-        .args(["archive", "show", "alice@localhost", "--data"])
-        .arg(empty.path())
-        .output()
-        .unwrap();
+    let output =
+        binary().args(["archive", "show", "alice@localhost", "--data"]).arg(empty.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said, format!("mammoth: there is no store in {}\n", empty.path().display()));
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "looking makes nothing");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::support::server::Options;
 use super::support::{self, Server};
-use super::{bodies, refused, run, shown};
+use super::{binary, bodies, refused, run, shown};
 
 fn skipped(name: &str) -> bool {
     let other = std::env::var("MAMMOTH_TEST_STORAGE").is_ok_and(|storage| storage == "postgresql");
