@@ -149,6 +149,31 @@ fn verify_finds_what_is_damaged() {
 }
 
 #[test]
+fn what_is_erased_leaves_a_store_that_verifies() {
+    if skipped("what_is_erased_leaves_a_store_that_verifies") {
+        return;
+    }
+    support::run(async {
+        let mut server = start(&["alice", "bob"]);
+        let written = fill(&server).await;
+        let of_bob = shown(&server, "bob@localhost", &[]);
+        let before = stats(&server)["stanza_bytes"].as_u64().unwrap();
+        server.mammoth(&["archive", "erase", "alice@localhost", "--yes"], "");
+        server.mammoth(&["archive", "verify"], "");
+        assert_eq!(shown(&server, "alice@localhost", &[]).len(), 0);
+        assert_eq!(shown(&server, "bob@localhost", &[]), of_bob, "as before, in segments written anew");
+        assert_eq!(stats(&server)["entries"], written);
+        assert!(stats(&server)["stanza_bytes"].as_u64().unwrap() < before * 6 / 10);
+        server.down();
+        server.mammoth(&["account", "remove", "bob@localhost", "--yes"], "");
+        server.mammoth(&["archive", "verify"], "");
+        let after = stats(&server);
+        assert_eq!((&after["entries"], &after["stanza_bytes"]), (&0.into(), &0.into()));
+        assert_eq!(after["store"]["segment_entries"], 0, "no segment holds what was there");
+    });
+}
+
+#[test]
 fn a_backup_is_a_store_to_start_on() {
     if skipped("a_backup_is_a_store_to_start_on") {
         return;
