@@ -115,7 +115,7 @@ impl Film {
             };
             assert_eq!(before, expected, "before {step:?}");
             let rare = !matches!(step, Step::BeforeLogCommit | Step::AfterLogCommit);
-            if next(&mut turns.0).is_multiple_of(if rare { 6 } else { 100 }) {
+            if next(&mut turns.0).is_multiple_of(if rare { 12 } else { 200 }) {
                 // What is known is noted before the files are read: they may only know more.
                 let known = film.known.lock().unwrap().clone();
                 film.images.lock().unwrap().push(Image { step, files: still(&film.dir), known });
