@@ -11,6 +11,7 @@ use mammoth_archive::{Position, StoredEntry, Timestamp};
 
 use crate::format::{Cursor, Damaged, Keys, Record, bare, jid};
 use crate::log::Part;
+use crate::state::Numbered;
 
 /// From so many entries of one archive on, its conversations are indexed; below, looking through them is quicker.
 const INDEXED_FROM: usize = 64;
@@ -25,7 +26,7 @@ pub struct Memtable {
 
 #[derive(Debug, Default)]
 struct Inner {
-    archives: HashMap<u32, Table>,
+    archives: Numbered<Table>,
     /// The groups as they stand in the log; entries are read out of them.
     groups: Vec<Bytes>,
     bytes: usize,

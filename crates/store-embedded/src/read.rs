@@ -267,17 +267,23 @@ impl Reading<'_> {
                 })?,
                 Place::Segment(segment, extent) => {
                     let reader = segment.reader()?;
-                    let mut at = part.start;
-                    while at < part.end {
-                        let meta = reader.block_of(extent, at)?;
-                        let block = reader.block(&meta, self.scratch)?;
+                    let mut block = reader.block_at(extent, part.start, self.scratch)?;
+                    loop {
                         block.each(|position, record| {
                             if part.contains(&position) {
                                 entries.push(stored(position, &record)?);
                             }
                             Ok::<_, ReadError>(())
                         })?;
-                        at = block.first.saturating_add(i64::from(block.count));
+                        if block.next() >= part.end {
+                            break;
+                        }
+                        let next = reader.block(block.number.saturating_add(1), self.scratch)?;
+                        if next.first != block.next() {
+                            let what = format!("no block follows position {}", block.next() - 1);
+                            return Err(Damaged::new(what).into());
+                        }
+                        block = next;
                     }
                 }
             }
@@ -315,7 +321,7 @@ impl Reading<'_> {
                     for position in mine {
                         let block = match last.take().filter(|block| block.holds(*position)) {
                             Some(block) => block,
-                            None => reader.block(&reader.block_of(extent, *position)?, self.scratch)?,
+                            None => reader.block_at(extent, *position, self.scratch)?,
                         };
                         block.each(|at, record| {
                             if at == *position {

@@ -29,7 +29,11 @@ pub fn run(shared: &Shared) {
                 let oldest = shared.state().frozen.first().cloned();
                 match oldest {
                     _ if work.closing => break None,
-                    Some(table) => break Some(table),
+                    Some(table) => {
+                        work.seals_begun += 1;
+                        work.seal_now = false;
+                        break Some(table);
+                    }
                     None => work = shared.worked.wait(work).unwrap_or_else(PoisonError::into_inner),
                 }
             }

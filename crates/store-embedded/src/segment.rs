@@ -252,6 +252,8 @@ impl Default for Scratch {
 /// One block, decompressed.
 #[derive(Debug)]
 pub struct Block {
+    /// Its number.
+    pub number: u32,
     /// The position of its first entry.
     pub first: i64,
     /// How many entries it has.
@@ -263,7 +265,12 @@ pub struct Block {
 impl Block {
     /// Whether it holds this position.
     pub fn holds(&self, position: i64) -> bool {
-        position >= self.first && position < self.first.saturating_add(i64::from(self.count))
+        position >= self.first && position < self.next()
+    }
+
+    /// The position after its last.
+    pub fn next(&self) -> i64 {
+        self.first.saturating_add(i64::from(self.count))
     }
 
     /// Shows its entries in order.
@@ -382,51 +389,80 @@ impl Reader<'_> {
         Damaged::new(format!("segment {}: {what}", self.segment.number)).into()
     }
 
-    /// The block that holds a position of an extent: guessed by proportion, since blocks are mostly of one size.
-    pub fn block_of(&self, extent: &Extent, position: i64) -> Result<BlockMeta, SegmentError> {
+    /// The block that holds a position of an extent, decompressed and checked. It is guessed by proportion, since
+    /// blocks are mostly of one size.
+    pub fn block_at(
+        &self,
+        extent: &Extent,
+        position: i64,
+        scratch: &mut Scratch,
+    ) -> Result<Block, SegmentError> {
         let (mut low, mut high) =
             (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
         let (mut low_at, mut high_at) = (extent.first, extent.next());
         let mut probes = 0;
         while low <= high && (low_at..high_at).contains(&position) {
             let guess = if probes < GUESSES {
-                let share = i128::from(position.saturating_sub(low_at)) * i128::from(high - low + 1);
-                low + i64::try_from(share / i128::from(high_at.saturating_sub(low_at)).max(1)).unwrap_or(0)
+                low + proportion(
+                    position.saturating_sub(low_at),
+                    high_at.saturating_sub(low_at),
+                    high - low + 1,
+                )
             } else {
                 low + (high - low) / 2
             };
             probes += 1;
-            let meta = self.meta(u32::try_from(guess.clamp(low, high)).unwrap_or(u32::MAX))?;
-            if position < meta.first {
-                high = guess - 1;
-                high_at = meta.first;
-            } else if position >= meta.next() {
-                low = guess + 1;
-                low_at = meta.next();
-            } else {
-                return Ok(meta);
+            let guess = guess.clamp(low, high);
+            let number = u32::try_from(guess).unwrap_or(u32::MAX);
+            let found = self.with_block(number, |meta, row| {
+                if position >= meta.first && position < meta.next() {
+                    return self.unpack_row(meta, row, scratch).map(Ok);
+                }
+                Ok(Err(*meta))
+            })?;
+            match found {
+                Ok(block) => return Ok(block),
+                Err(meta) if position < meta.first => (high, high_at) = (guess - 1, meta.first),
+                Err(meta) => (low, low_at) = (guess + 1, meta.next()),
             }
         }
         Err(self.damaged(format!("no block holds position {position}")))
     }
 
     /// A block, decompressed and checked.
-    pub fn block(&self, meta: &BlockMeta, scratch: &mut Scratch) -> Result<Block, SegmentError> {
+    pub fn block(&self, number: u32, scratch: &mut Scratch) -> Result<Block, SegmentError> {
+        self.with_block(number, |meta, row| self.unpack_row(meta, row, scratch))
+    }
+
+    fn with_block<T>(
+        &self,
+        number: u32,
+        f: impl FnOnce(&BlockMeta, &rusqlite::Row<'_>) -> Result<T, SegmentError>,
+    ) -> Result<T, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
-        let mut statement = self
-            .connection()?
-            .prepare_cached("SELECT dictionary, data FROM blocks WHERE block = ?1")
-            .map_err(sqlite)?;
-        let mut rows = statement.query([meta.block]).map_err(sqlite)?;
+        let sql = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, data FROM blocks
+                   WHERE block = ?1";
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
+        let mut rows = statement.query([number]).map_err(sqlite)?;
         let Some(row) = rows.next().map_err(sqlite)? else {
-            return Err(self.damaged(format!("block {} is missing", meta.block)));
+            return Err(self.damaged(format!("block {number} is missing")));
         };
-        let dictionary = row.get::<_, u32>(0).map_err(sqlite)?;
-        let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+        f(&BlockMeta::read(row).map_err(sqlite)?, row)
+    }
+
+    fn unpack_row(
+        &self,
+        meta: &BlockMeta,
+        row: &rusqlite::Row<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Block, SegmentError> {
+        let sqlite = |source| self.segment.sqlite(source);
+        let dictionary = row.get::<_, u32>(6).map_err(sqlite)?;
+        let data = row.get_ref(7).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
         self.unpack(meta, dictionary, data, scratch)
     }
 
-    /// The same of a block's row that was read already.
+    /// The same of what a block's row says.
     pub fn unpack(
         &self,
         meta: &BlockMeta,
@@ -452,7 +488,7 @@ impl Reader<'_> {
             return Err(broken("what it holds is not what stands beside it"));
         }
         let entries_at = cursor.at();
-        Ok(Block { first, count: meta.count, bytes, entries_at })
+        Ok(Block { number: meta.block, first, count: meta.count, bytes, entries_at })
     }
 
     fn dictionary(&self, number: u32) -> Result<Arc<DDict<'static>>, SegmentError> {
@@ -480,22 +516,39 @@ impl Reader<'_> {
         stamp: i64,
         scratch: &mut Scratch,
     ) -> Result<i64, SegmentError> {
-        // The last block that begins before the stamp is the only one that can hold the boundary.
-        let (mut low, mut high) = (extent.block, extent.block.saturating_add(extent.blocks));
-        let mut candidate = None;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let meta = self.meta(middle)?;
-            if meta.stamp < stamp {
-                candidate = Some(meta);
-                low = middle + 1;
+        // The last block that begins before the stamp is the only one that can hold the boundary. It is guessed by
+        // proportion and by halves in turn: stamps mostly grow evenly, and where they do not halves are as good.
+        let (mut low, mut high) =
+            (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
+        let number = |block: i64| u32::try_from(block).unwrap_or(u32::MAX);
+        let oldest = self.meta(number(low))?;
+        if oldest.stamp >= stamp {
+            return Ok(span.start);
+        }
+        let mut candidate = oldest;
+        let newest = self.meta(number(high))?;
+        if newest.stamp < stamp {
+            (candidate, low) = (newest, high);
+        }
+        // From here on `low` begins before the stamp and `high` does not, unless they are the same.
+        let (mut low_stamp, mut high_stamp, mut halve) = (candidate.stamp, newest.stamp, false);
+        while low + 1 < high {
+            let guess = if halve {
+                low + (high - low) / 2
             } else {
-                high = middle;
+                let all = high_stamp.saturating_sub(low_stamp);
+                low + proportion(stamp.saturating_sub(low_stamp), all, high - low)
+            };
+            halve = !halve;
+            let meta = self.meta(number(guess.clamp(low + 1, high - 1)))?;
+            if meta.stamp < stamp {
+                (candidate, low, low_stamp) = (meta, i64::from(meta.block), meta.stamp);
+            } else {
+                (high, high_stamp) = (i64::from(meta.block), meta.stamp);
             }
         }
-        let Some(meta) = candidate else { return Ok(span.start) };
-        let mut at = meta.first;
-        self.block(&meta, scratch)?.each(|position, record| {
+        let mut at = candidate.first;
+        self.block(candidate.block, scratch)?.each(|position, record| {
             if record.stamp < stamp {
                 at = position.saturating_add(1);
             }
@@ -651,9 +704,8 @@ impl Reader<'_> {
             }
         }
         if low > extent.block {
-            let meta = self.meta(low - 1)?;
-            let mut sizes = Vec::with_capacity(meta.count as usize);
-            self.block(&meta, scratch)?.each(|_, record| {
+            let mut sizes = Vec::new();
+            self.block(low - 1, scratch)?.each(|_, record| {
                 sizes.push(record.stanza.len() as u64);
                 Ok::<_, SegmentError>(())
             })?;
@@ -667,6 +719,12 @@ impl Reader<'_> {
         }
         Ok((at.max(span.start), kept))
     }
+}
+
+/// `part` of `whole`, of `n` things.
+fn proportion(part: i64, whole: i64, n: i64) -> i64 {
+    let share = i128::from(part) * i128::from(n) / i128::from(whole).max(1);
+    i64::try_from(share).unwrap_or(0)
 }
 
 /// After so many guesses that missed, a search goes on by halves.

@@ -58,8 +58,10 @@ pub struct Work {
     pub closing: bool,
     /// Archives to be removed from every file, with who waits for it.
     pub purges: Vec<crate::purge::Request>,
-    /// Why the last seal failed, if it did.
-    pub seal_failed: Option<String>,
+    /// How often a seal was begun.
+    pub seals_begun: u64,
+    /// Which of them failed and why, if the last did.
+    pub seal_failed: Option<(u64, String)>,
     /// A failed seal is to be tried again without waiting.
     pub seal_now: bool,
     /// Why the last merge failed, if it did.
@@ -171,14 +173,17 @@ impl Shared {
     /// When that seal does not get done.
     pub fn wait_for_room(&self) -> Result<(), WriteError> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        // Space may have returned since the last try: one more, for each group that needs it.
-        work.seal_now |= work.seal_failed.is_some() && self.is_outgrown();
-        self.worked.notify_all();
+        // Space may have returned since the last try began: one more, for each group that needs it.
+        let next_try = work.seals_begun + 1;
         while self.is_outgrown() && !work.closing {
-            if !work.seal_now
-                && let Some(why) = &work.seal_failed
-            {
-                return Err(WriteError::Disk(format!("memory is full, and cannot become a segment: {why}")));
+            if let Some((of_try, why)) = &work.seal_failed {
+                if *of_try >= next_try {
+                    return Err(WriteError::Disk(format!(
+                        "memory is full, and cannot become a segment: {why}"
+                    )));
+                }
+                work.seal_now = true;
+                self.worked.notify_all();
             }
             work = self.worked.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
@@ -227,8 +232,7 @@ impl Shared {
     /// A seal has ended, well or not.
     pub fn seal_ended(&self, failed: Option<String>) {
         self.work_mut(|work| {
-            work.seal_failed = failed;
-            work.seal_now = false;
+            work.seal_failed = failed.map(|why| (work.seals_begun, why));
             work.merging = true;
         });
     }

@@ -17,6 +17,7 @@ use crate::log::{GroupBuilder, Log, Part, parts};
 use crate::memtable::Memtable;
 use crate::read::Reading;
 use crate::segment::Scratch;
+use crate::state::{ArchiveState, Numbered};
 
 /// How many calls can wait for the writer; a further one waits for room.
 pub const QUEUE_MAX: usize = 4096;
@@ -171,7 +172,7 @@ impl Writer {
         let known = state.number(&append.owner).or_else(|| group.new.get(&append.owner).copied());
         let head = match known.and_then(|number| group.heads.get(&number)) {
             Some(head) => *head,
-            None => state.of(&append.owner).map_or(Head::NEW, crate::state::ArchiveState::head),
+            None => known.and_then(|number| state.archive(number)).map_or(Head::NEW, ArchiveState::head),
         };
         if append.expected != head.next {
             if known.is_some_and(|number| group.heads.contains_key(&number)) {
@@ -304,7 +305,7 @@ impl Writer {
 #[derive(Default)]
 struct Group {
     builder: GroupBuilder,
-    heads: HashMap<u32, Head>,
+    heads: Numbered<Head>,
     new: HashMap<String, u32>,
 }
 

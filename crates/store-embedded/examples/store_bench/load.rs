@@ -59,9 +59,13 @@ fn produce(entries: u64, owners: usize, groups: &mpsc::Sender<Vec<Batch>>) {
 
 async fn append(store: Arc<EmbeddedStore>, group: Vec<(usize, Position, Vec<NewEntry>)>) {
     let mut all = Vec::with_capacity(group.len());
+    let mut kept = Vec::with_capacity(group.len());
     for (number, expected, entries) in group {
         let store = store.clone();
-        all.push(async move { store.append(&owner(number), expected, entries.into()).await.unwrap() });
+        let entries: Arc<[NewEntry]> = entries.into();
+        // As lanes do: what is appended is kept until the outcome is known.
+        kept.push(entries.clone());
+        all.push(async move { store.append(&owner(number), expected, entries).await.unwrap() });
     }
     let mut set = JoinSet::new();
     for one in all {

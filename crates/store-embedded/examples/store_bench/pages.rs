@@ -1,5 +1,5 @@
 //! Pages of one archive, however large: each kind of query many times, warm, after the archive has been sealed and
-//! merged. A frequent contact has a third of the entries, a rare one a hundred, the others a thousandth or so.
+//! merged. A frequent contact has a third of the entries, a rare one ten, the others a thousandth or so.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::report::{Times, memory};
 
 const QUERIES: usize = 2000;
 const PAGE: usize = 50;
-const RARE: u64 = 100;
+const RARE: u64 = 10;
 const BATCH: u64 = 1000;
 
 async fn fill(
