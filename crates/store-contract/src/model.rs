@@ -20,6 +20,8 @@ pub use ops::Op;
 pub const SEQUENCES_VARIABLE: &str = "MAMMOTH_MODEL_SEQUENCES";
 /// The one sequence to run, as a failure prints it.
 pub const SEED_VARIABLE: &str = "MAMMOTH_MODEL_SEED";
+/// Progress is told after every so many sequences.
+const TELL_EVERY: u64 = 1000;
 /// The most sequences tried while a failure is shrunk.
 const SHRINK_TRIALS_MAX: usize = 600;
 
@@ -50,8 +52,36 @@ pub async fn compare(sequences: u64, length: usize, open: impl AsyncFn() -> Subj
     }
     let first = RandomState::new().build_hasher().finish() >> 16;
     eprintln!("model: {sequences} sequences of {length} operations, seeds from {first}");
-    for seed in first..first.saturating_add(sequences) {
+    for (done, seed) in (0..sequences).zip(first..) {
+        if done > 0 && done.is_multiple_of(TELL_EVERY) {
+            eprintln!("model: {done} of {sequences} sequences were the same");
+        }
         one(seed, length, &open).await;
+    }
+}
+
+/// Runs `players` sequences at once, each with owners of its own, on the one store that `open` gives; `rounds`
+/// times.
+///
+/// # Panics
+/// When any of their answers differ from the model's; prints the operation. As it depends on what the others did
+/// at that moment, it is not shrunk.
+pub async fn compare_at_once(players: u64, rounds: u64, length: usize, open: impl AsyncFn() -> Subject) {
+    let first = RandomState::new().build_hasher().finish() >> 16;
+    eprintln!("model: {rounds} rounds of {players} players, seeds from {first}");
+    let subject = open().await;
+    for round in 0..rounds {
+        let mut all = tokio::task::JoinSet::new();
+        for player in 0..players {
+            let ops = ops::any(&mut Seeded::new(first.wrapping_add(round * players + player)), length, 0);
+            let shared = Subject { store: subject.store.clone(), steps: Vec::new() };
+            all.spawn(compare::play(shared, ops, false));
+        }
+        while let Some(done) = all.join_next().await {
+            if let Err(why) = done.expect("a player panicked") {
+                panic!("in round {round} of seeds from {first}: {why}");
+            }
+        }
     }
 }
 
@@ -70,7 +100,7 @@ async fn one(seed: u64, length: usize, open: &impl AsyncFn() -> Subject) {
 
 /// Plays `ops`; `Err` says what differs, or what panicked.
 async fn run(subject: Subject, ops: Vec<Op>) -> Result<(), String> {
-    match tokio::spawn(compare::play(subject, ops)).await {
+    match tokio::spawn(compare::play(subject, ops, true)).await {
         Ok(result) => result,
         Err(error) => {
             let panic = error.into_panic();

@@ -53,3 +53,9 @@ async fn memory_behind_faults_is_the_model() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_at_once_see_the_model_each() {
+    let open = async || model::Subject { store: memory(), steps: Vec::new() };
+    model::compare_at_once(8, model::sequences(300) / 30, 60, open).await;
+}

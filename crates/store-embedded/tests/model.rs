@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use mammoth_archive::ArchiveStore;
 use mammoth_store_contract::Step;
 use mammoth_store_contract::faults::{FaultyStore, Retrying};
-use mammoth_store_contract::model::{Subject, compare, sequences};
+use mammoth_store_contract::model::{Subject, compare, compare_at_once, sequences};
 use mammoth_store_embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 
@@ -78,4 +78,10 @@ async fn the_store_behind_faults_is_the_model() {
         Subject { store: Arc::new(Retrying::new(faulty)), steps: vec![("nothing", nothing)] }
     })
     .await;
+}
+
+/// Many at once: their appends share groups, and seals and merges are under way most of the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_is_the_model_to_each_of_many_at_once() {
+    compare_at_once(16, (sequences(200) / 50).max(1), 3 * LENGTH, async || subject(16 << 10)).await;
 }
