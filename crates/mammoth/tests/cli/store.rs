@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::support::server::Options;
 use super::support::{self, Server};
-use super::{binary, bodies, refused, run, shown};
+use super::{binary, bodies, command, refused, run, shown};
 
 fn skipped(name: &str) -> bool {
     let other = std::env::var("MAMMOTH_TEST_STORAGE").is_ok_and(|storage| storage == "postgresql");
@@ -88,6 +88,53 @@ fn stats_tell_how_much_there_is() {
         assert_eq!(line("expiry lag"), "0 seconds");
         assert!(line("on disk").contains(" for each message"), "{text}");
         assert!(line("segments").parse::<u64>().unwrap() > 0);
+    });
+}
+
+#[test]
+fn reading_beside_a_busy_server_sees_whole_archives() {
+    if skipped("reading_beside_a_busy_server_sees_whole_archives") {
+        return;
+    }
+    support::run(async {
+        let server = start(&["alice", "bob"]);
+        let mut alice = server.client("alice", "phone").await;
+        alice.chat("bob@localhost", "m0", "0 first").await;
+        alice.barrier().await;
+        let mut written = 1;
+        for round in 0..6 {
+            let commands: &[&[&str]] = &[
+                &["archive", "show", "bob@localhost", "--format", "json"],
+                &["archive", "verify"],
+                &["archive", "stats"],
+            ];
+            let reading: Vec<_> =
+                commands.iter().map(|arguments| command(&server, arguments).spawn().unwrap()).collect();
+            // With what both archives have, more than one segment for each round.
+            for _ in 0..80 {
+                let body = format!("{written} {}", noise(written));
+                alice.chat("bob@localhost", &format!("m{written}"), &body).await;
+                written += 1;
+            }
+            let outputs: Vec<_> =
+                reading.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+            for output in &outputs {
+                assert!(
+                    output.status.success(),
+                    "round {round}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+            let lines = String::from_utf8(outputs[0].stdout.clone()).unwrap();
+            for (n, line) in lines.lines().enumerate() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let stanza = support::Xml::parse(line["stanza"].as_str().unwrap());
+                assert!(stanza.body().unwrap().starts_with(&format!("{n} ")), "round {round}");
+            }
+            assert!(lines.lines().count() >= 80 * round, "round {round}: what was durable is there");
+            alice.barrier().await;
+        }
+        alice.close().await;
     });
 }
 
