@@ -10,7 +10,7 @@ use mammoth_accounts::AccountStore;
 use mammoth_archive::prefs::{Decision, Reason};
 use mammoth_archive::{DefaultPolicy, ExpiresAfter, Prefs, Quota, Timestamp};
 use mammoth_wire::eligible::{Direction, Eligible, eligible};
-use mammoth_wire::stanza::{Kind, STORED_STANZA_BYTES, Stanza};
+use mammoth_wire::stanza::{Kind, Stanza};
 
 use crate::Where;
 use crate::admin::perform::account_jid;
@@ -19,6 +19,9 @@ use crate::backend::{self, Access, Stores};
 use crate::config::Settings;
 
 mod print;
+
+/// How much of standard input is read, in bytes: more than any stream can be told to accept.
+const MESSAGE_BYTES_MAX: u64 = 17 << 20;
 
 /// The arguments of `mammoth explain`.
 #[derive(clap::Args)]
@@ -82,7 +85,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<()> {
 /// One message, alone on standard input.
 fn read_message(input: impl io::Read) -> anyhow::Result<Stanza> {
     let mut text = Vec::new();
-    input.take(STORED_STANZA_BYTES as u64 + 1).read_to_end(&mut text).context("cannot read the message")?;
+    input.take(MESSAGE_BYTES_MAX).read_to_end(&mut text).context("cannot read the message")?;
     let text = text.trim_ascii().to_vec();
     ensure!(!text.is_empty(), "there is no message on standard input");
     let message = Stanza::parse(text).map_err(|error| {
