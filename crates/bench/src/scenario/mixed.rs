@@ -151,12 +151,13 @@ async fn talk(
             Ok::<_, anyhow::Error>((pair, seen))
         });
     }
-    let (mut all, mut faults, mut received) = (latencies()?, Faults::default(), 0);
+    let (mut all, mut faults, mut received, mut late) = (latencies()?, Faults::default(), 0, 0);
     while let Some(joined) = tasks.join_next().await {
         let (pair, seen) = joined??;
         all.add(&seen.latencies)?;
         faults.merge(seen.faults);
         received += seen.received;
+        late += seen.late;
         pairs.push(pair);
     }
     drop(progress);
@@ -167,6 +168,7 @@ async fn talk(
         .param("pairs", mix.talkers)
         .param("rate_per_s", mix.rate)
         .metric("messages", received as f64)
+        .metric("late", late as f64)
         .latencies(&all);
     Ok((record, faults))
 }

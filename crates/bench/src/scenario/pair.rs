@@ -30,6 +30,10 @@ const STALL_CHECK: Duration = Duration::from_secs(1);
 /// How late a scheduled message may be before its lateness counts as latency: timers are no finer.
 const SCHEDULE_SLACK: Duration = Duration::from_millis(2);
 
+/// How long a pair that sends at a fixed rate waits for what is still under way at the end. What has not arrived by then
+/// counts with the time it has taken so far.
+const DRAIN: Duration = Duration::from_secs(30);
+
 /// How a pair decides when to send.
 #[derive(Debug, Clone)]
 pub enum Pace {
@@ -72,6 +76,8 @@ pub struct Seen {
     pub sent: u64,
     /// Messages received.
     pub received: u64,
+    /// Messages that had not arrived when a pair with a fixed rate had waited long enough.
+    pub late: u64,
     /// From handing a message to the sender's socket to finding it in what the receiver read.
     pub latencies: Latencies,
     /// When the last message arrived.
@@ -87,8 +93,14 @@ impl Pair {
     /// A connection is gone.
     pub async fn run(&mut self, pace: Pace, until: Until, counter: &AtomicU64) -> Result<Seen> {
         let begun = clock::now();
-        let mut seen =
-            Seen { sent: 0, received: 0, latencies: latencies()?, last: begun, faults: Faults::default() };
+        let mut seen = Seen {
+            sent: 0,
+            received: 0,
+            late: 0,
+            latencies: latencies()?,
+            last: begun,
+            faults: Faults::default(),
+        };
         let first = self.next;
         let mut under_way: VecDeque<Instant> = VecDeque::new();
         let (mut out, mut scratch) = (Vec::new(), Vec::new());
@@ -114,6 +126,13 @@ impl Pair {
                 Pace::Every(_) => due,
             };
             due = 0;
+            if !sending && matches!(pace, Pace::Every(_)) && now > until.time + DRAIN {
+                seen.late = under_way.len() as u64;
+                for sent in under_way {
+                    record(&mut seen.latencies, now - sent);
+                }
+                return Ok(seen);
+            }
             if room > 0 {
                 out.clear();
                 for _ in 0..room {
