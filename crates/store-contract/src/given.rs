@@ -16,11 +16,12 @@ use mammoth_archive::{
 /// A store as the cases hold it.
 pub type Store = Arc<dyn ArchiveStore>;
 
-/// A name that no earlier case and no earlier run on the same store has used.
+/// A name that no earlier case and no earlier run on the same store has used, and that is part of no other such
+/// name.
 pub fn fresh_name(label: &str) -> String {
     static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{label}-{:08x}-{}", *RUN >> 32, NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{label}-{:08x}-{}z", *RUN >> 32, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An owner whose archive has never been written to.
