@@ -6,6 +6,7 @@
 //! has become a segment the file is unlinked whole; nothing is ever deleted from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use rusqlite::config::DbConfig;
@@ -26,6 +27,9 @@ pub fn path(dir: &Path, generation: u64) -> PathBuf {
     dir.join("log").join(format!("{generation}.sqlite"))
 }
 
+/// Held while a log is opened.
+static OPENING: Mutex<()> = Mutex::new(());
+
 /// One generation of the log, open for appending.
 #[derive(Debug)]
 pub struct Log {
@@ -36,9 +40,10 @@ pub struct Log {
 impl Log {
     /// Opens the log of a generation, making it if it is not there. The folder is the caller's to sync.
     pub fn open(dir: &Path, generation: u64) -> rusqlite::Result<Log> {
+        // The writer and the seal may both come to make it: SQLite does not wait when two turn on WAL mode.
+        let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = Connection::open(path(dir, generation))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // The writer and the seal may both be making it.
         connection.busy_timeout(crate::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
