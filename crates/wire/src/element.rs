@@ -11,8 +11,8 @@ use rxml::parser::{Options, Parse, WithOptions};
 use rxml::writer::{Encoder, SimpleNamespaces};
 use rxml::{Parser, RawParser};
 
-use crate::limits::Limits;
-use crate::stanza::{STORED_STANZA_BYTES, Stanza};
+use crate::limits::{Limits, STORED_STANZA_BYTES};
+use crate::stanza::Stanza;
 use crate::stream_error::{StreamCondition, StreamError};
 
 /// The depth of the deepest tree that is built; more than any stream accepts.
@@ -100,6 +100,5 @@ pub(crate) fn without_prefix(raw: &Bytes, limits: &Limits) -> Result<Stanza, Str
             Err(_) => return Err(failed(())),
         }
     }
-    let limits = Limits { stanza_bytes: STORED_STANZA_BYTES.max(limits.stanza_bytes), ..limits.clone() };
-    Stanza::parse_within(out.freeze(), &limits)
+    Stanza::parse_within(out.freeze(), &Limits::stored())
 }

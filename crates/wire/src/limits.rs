@@ -1,6 +1,10 @@
 //! What one peer may make us hold while it speaks: the limits of a stream, by name.
 //! They are enforced while bytes arrive (`stream.rs`, `skim.rs`), before anything is built from them.
 
+/// How large a single stanza given to [`Stanza::parse`](crate::stanza::Stanza::parse) may be. Larger than what any
+/// stream can be told to accept (16 MiB), since a stored stanza has gained a sender and a stanza-id.
+pub const STORED_STANZA_BYTES: usize = 17 * 1024 * 1024;
+
 /// The limits of one stream. Each is the largest value that is still accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -34,7 +38,7 @@ impl Limits {
         }
     }
 
-    /// For an authenticated peer; also what [`Stanza::parse`](crate::stanza::Stanza::parse) allows.
+    /// For an authenticated peer.
     pub fn authenticated() -> Self {
         Self {
             stanza_bytes: 256 * 1024,
@@ -44,6 +48,20 @@ impl Limits {
             attributes: 64,
             namespaces: 128,
             attribute_bytes: 64 * 1024,
+        }
+    }
+
+    /// For a stanza that a stream has accepted, with what the server has written onto it since: addresses, namespace
+    /// declarations, an id. What [`Stanza::parse`](crate::stanza::Stanza::parse) allows.
+    pub fn stored() -> Self {
+        let accepted = Self::authenticated();
+        Self {
+            stanza_bytes: STORED_STANZA_BYTES,
+            depth: accepted.depth + 8,
+            children: accepted.children + 64,
+            attributes: 4 * accepted.attributes,
+            namespaces: 4 * accepted.namespaces,
+            ..accepted
         }
     }
 }

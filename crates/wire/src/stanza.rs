@@ -16,10 +16,7 @@ use crate::stream::Source;
 use crate::stream_error::{StreamCondition, StreamError};
 
 pub use crate::escape::{escape_attr, escape_text};
-
-/// How large a single stanza given to [`Stanza::parse`] may be. Larger than what a stream accepts, since a stored
-/// stanza has gained a sender and a stanza-id.
-pub const STORED_STANZA_BYTES: usize = 512 * 1024;
+pub use crate::limits::STORED_STANZA_BYTES;
 
 /// What a first-level element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,14 +63,13 @@ impl Stanza {
         Self { raw, skim: Arc::new(skim), kind }
     }
 
-    /// Reads one stanza from exactly these bytes, within [`Limits::authenticated`] and [`STORED_STANZA_BYTES`].
+    /// Reads one stanza from exactly these bytes, within [`Limits::stored`].
     /// One without a namespace is taken as `jabber:client`, and says so afterwards.
     ///
     /// # Errors
     /// As on a stream; also for bytes before or after the element.
     pub fn parse(raw: impl Into<Bytes>) -> Result<Self, StreamError> {
-        let limits = Limits { stanza_bytes: STORED_STANZA_BYTES, ..Limits::authenticated() };
-        Self::parse_within(raw.into(), &limits)
+        Self::parse_within(raw.into(), &Limits::stored())
     }
 
     pub(crate) fn parse_within(raw: Bytes, limits: &Limits) -> Result<Self, StreamError> {
