@@ -52,6 +52,8 @@ pub struct Client {
     pub receiver: Receiver,
     /// Out.
     pub sender: Sender,
+    /// The mechanisms it was offered.
+    pub offered: Vec<String>,
     /// What came while something else was waited for.
     early: VecDeque<Xml>,
     ids: u32,
@@ -67,29 +69,56 @@ impl Client {
 
     /// Logs in over a connection that is ready for it. `header` is added to the last stream header.
     pub async fn over(
-        mut connection: Connection,
+        connection: Connection,
         server: &Server,
         name: &str,
         resource: &str,
         auth: Auth,
         header: &str,
     ) -> Client {
-        let outcome = authenticate(&mut connection, name, PASSWORD, auth).await;
+        Client::begin(connection, server, name, auth, header).await.bind(resource, resource).await
+    }
+
+    /// Logs in with a resource that is written differently in XML.
+    pub async fn over_named(
+        connection: Connection,
+        server: &Server,
+        name: &str,
+        resource: &str,
+        escaped: &str,
+    ) -> Client {
+        Client::begin(connection, server, name, Auth::Sha256, "").await.bind(resource, escaped).await
+    }
+
+    /// Logs in, and does not bind a resource yet.
+    async fn begin(
+        mut connection: Connection,
+        server: &Server,
+        name: &str,
+        auth: Auth,
+        header: &str,
+    ) -> Client {
+        let offered = offered(&mut connection).await;
+        assert!(offered.iter().any(|mechanism| mechanism == auth.name()), "{auth:?} in {offered:?}");
+        let outcome = try_mechanism(&mut connection, name, PASSWORD, auth).await;
         assert_eq!(outcome, "success", "{name} logs in with {auth:?}");
         let Connection { receiver, sender, .. } = connection;
         let account = format!("{name}@{DOMAIN}");
-        let ledger = server.ledger.clone();
-        let jid = format!("{account}/{resource}");
-        let mut client = Client { account, jid, receiver, sender, early: VecDeque::new(), ids: 0, ledger };
+        let (jid, early, ledger) = (account.clone(), VecDeque::new(), server.ledger.clone());
+        let mut client = Client { account, jid, receiver, sender, offered, early, ids: 0, ledger };
         client.send(&header_with(header)).await;
         let features = client.receiver.features().await;
         assert!(features.find("urn:ietf:params:xml:ns:xmpp-bind", "bind").is_some(), "{features}");
-        let bind =
-            format!("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>");
-        let bound = client.result("set", None, &bind).await;
-        let ns = "urn:ietf:params:xml:ns:xmpp-bind";
-        assert_eq!(bound.child(ns, "bind").child(ns, "jid").text(), client.jid);
         client
+    }
+
+    async fn bind(mut self, resource: &str, escaped: &str) -> Client {
+        self.jid = format!("{}/{resource}", self.account);
+        let ns = "urn:ietf:params:xml:ns:xmpp-bind";
+        let bind = format!("<bind xmlns='{ns}'><resource>{escaped}</resource></bind>");
+        let bound = self.result("set", None, &bind).await;
+        assert_eq!(bound.child(ns, "bind").child(ns, "jid").text(), self.jid);
+        self
     }
 
     /// Sends XML as it is.
@@ -233,12 +262,16 @@ impl Client {
     }
 }
 
-/// Tries to log in on a connection that is ready for it. Answers `success`, or why not.
-pub async fn authenticate(connection: &mut Connection, name: &str, password: &str, auth: Auth) -> String {
+/// Opens a stream on a connection that is ready for login. Answers the mechanisms.
+async fn offered(connection: &mut Connection) -> Vec<String> {
     connection.sender.send(&header_with("")).await;
     let features = connection.receiver.features().await;
-    let offered: Vec<String> =
-        features.child(SASL, "mechanisms").children().map(|mechanism| mechanism.text()).collect();
+    features.child(SASL, "mechanisms").children().map(Xml::text).collect()
+}
+
+/// Tries to log in on a connection that is ready for it. Answers `success`, or why not.
+pub async fn authenticate(connection: &mut Connection, name: &str, password: &str, auth: Auth) -> String {
+    let offered = offered(connection).await;
     assert!(offered.iter().any(|mechanism| mechanism == auth.name()), "{auth:?} in {offered:?}");
     try_mechanism(connection, name, password, auth).await
 }

@@ -11,10 +11,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::version::TLS12;
+use tokio_rustls::rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore, SupportedProtocolVersion};
 
 use super::xml::Xml;
 use super::{DOMAIN, soon};
+
+/// The versions of TLS that a client speaks.
+type Versions = &'static [&'static SupportedProtocolVersion];
+
+static OLD_VERSIONS: Versions = &[&TLS12];
 
 /// Anything that carries bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -84,6 +90,17 @@ impl Connection {
 
     /// Connects, asks for TLS, and goes through the handshake.
     pub async fn starttls(address: SocketAddr, certificate: &Path) -> Connection {
+        Connection::upgraded(address, certificate, DEFAULT_VERSIONS).await
+    }
+
+    /// The same with TLS 1.2, which is without channel binding here.
+    pub async fn starttls_1_2(address: SocketAddr, certificate: &Path) -> Connection {
+        let mut connection = Connection::upgraded(address, certificate, OLD_VERSIONS).await;
+        connection.binding = None;
+        connection
+    }
+
+    async fn upgraded(address: SocketAddr, certificate: &Path, versions: Versions) -> Connection {
         let mut plain = Connection::open(address).await;
         plain.sender.send(&header()).await;
         let features = plain.receiver.features().await;
@@ -92,20 +109,20 @@ impl Connection {
         let proceed = plain.receiver.stanza().await;
         assert_eq!(proceed.name, "proceed");
         let io = plain.receiver.io.unsplit(plain.sender.io);
-        Connection::encrypt(io, certificate).await
+        Connection::encrypt(io, certificate, versions).await
     }
 
     /// Connects with TLS from the first byte.
     pub async fn direct_tls(address: SocketAddr, certificate: &Path) -> Connection {
         let io = Box::new(TcpStream::connect(address).await.expect("a connection"));
-        Connection::encrypt(io, certificate).await
+        Connection::encrypt(io, certificate, DEFAULT_VERSIONS).await
     }
 
-    async fn encrypt(io: Box<dyn Io>, certificate: &Path) -> Connection {
+    async fn encrypt(io: Box<dyn Io>, certificate: &Path, versions: Versions) -> Connection {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(certificate).expect("a certificate")).expect("a certificate");
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("TLS")
             .with_root_certificates(roots)
             .with_no_client_auth();

@@ -8,6 +8,7 @@ mod support;
 mod clients;
 mod crash;
 mod delivery;
+mod edges;
 mod fidelity;
 mod hostile;
 mod login;
