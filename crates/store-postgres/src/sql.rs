@@ -185,10 +185,14 @@ WITH RECURSIVE seek (low, high) AS (
 SELECT low FROM seek WHERE low = high
 "#;
 /// The first place of $3 .. $4 in a conversation at position $5 or later, or $4; nothing when one is missing. When
-/// the entry at that position is of the conversation, it says so itself, and the second column is true.
+/// the entry at that position is of the conversation, it says so itself, and the second column is true. (The inner
+/// select keeps the planner from looking for it among all entries of the contact.)
 pub const SEEK_POSITION_OF_CONTACT: &str = r#"
 WITH RECURSIVE here AS MATERIALIZED (
-    SELECT contact_position FROM mammoth.entries WHERE archive = $1 AND position = $5::int8 AND contact = $2
+    SELECT contact_position FROM (
+        SELECT contact, contact_position FROM mammoth.entries
+        WHERE archive = $1 AND position = $5::int8 LIMIT 1
+    ) e WHERE contact = $2
 ), seek (low, high) AS (
     SELECT $3::int8, $4::int8 WHERE NOT EXISTS (SELECT 1 FROM here)
     UNION ALL

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use jid::{BareJid, Jid};
-use mammoth_archive::{ArchiveStore, Cut, NewEntry, Position, Timestamp};
+use mammoth_archive::{
+    ArchiveStore, Cut, Filter, NewEntry, PageRequest, PageStart, Position, Query, Timestamp,
+};
+use mammoth_store_postgres::Config;
 
 use crate::cluster::shared;
 use crate::contract::open;
@@ -83,4 +86,78 @@ async fn a_damaged_archive_is_called_corrupt() {
     };
     let page = store.page(&owner, query).await;
     assert!(matches!(page, Err(mammoth_archive::StoreError::Corrupt(_))), "{page:?}");
+}
+
+/// How many index entries all indexes have given out.
+async fn index_entries_read(client: &tokio_postgres::Client, sessions: i64) -> i64 {
+    // A session adds its share when it ends: until no more than these are left.
+    let open = "SELECT count(*) FROM pg_stat_activity \
+        WHERE application_name = 'mammoth' AND datname = current_database()";
+    while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > sessions {
+        tokio::task::yield_now().await;
+    }
+    let read = "SELECT coalesce(sum(idx_tup_read), 0)::int8 FROM pg_stat_user_indexes";
+    client.query_one(read, &[]).await.unwrap().get(0)
+}
+
+/// However large the archive, and though the statements were planned while it was empty: a page reads its own entries
+/// and some tens to find them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_reads_little_more_than_itself() {
+    const ENTRIES: i64 = 14_000;
+    const MAX: usize = 20;
+    let Some(cluster) = shared("a_page_reads_little_more_than_itself") else { return };
+    let config = Config { readers: 1, writers: 1, ..cluster.database().await };
+    let client = cluster.client(config.database.as_deref().unwrap()).await;
+    let owner = BareJid::new("a@one.example").unwrap();
+    let with = Some(Jid::new("b3@two.example").unwrap());
+    let range = Filter { start: Some(Timestamp(3000)), end: Some(Timestamp(9000)), ..Filter::default() };
+    let bare = Filter { with: with.clone(), ..Filter::default() };
+    let both = Filter { with, ..range.clone() };
+    let between = Filter { after: Some(Position(700)), before: Some(Position(9000)), ..bare.clone() };
+    let (own, other) = (Position(6996), Position(7000));
+    let queries = [
+        (Filter::default(), PageStart::Last),
+        (Filter::default(), PageStart::Before(other)),
+        (Filter::default(), PageStart::Index(5000)),
+        (range, PageStart::Last),
+        (bare.clone(), PageStart::First),
+        (bare.clone(), PageStart::Last),
+        (bare.clone(), PageStart::Index(900)),
+        (bare.clone(), PageStart::After(own)),
+        (bare, PageStart::Before(other)),
+        (both, PageStart::Last),
+        (between, PageStart::First),
+    ];
+    let query = |(filter, start): &(Filter<Position>, PageStart<Position>)| Query {
+        filter: filter.clone(),
+        page: PageRequest { max: MAX, start: start.clone() },
+    };
+    let early = |n| NewEntry { with: entry(3).with, ..entry(n) };
+    for case in &queries {
+        client.batch_execute("DROP SCHEMA IF EXISTS mammoth CASCADE").await.unwrap();
+        let (reads, writes) = (open(&config).await, open(&config).await);
+        writes.append(&owner, Position(0), [early(0), early(1)].into()).await.unwrap();
+        // Each statement that this kind of page takes is planned now.
+        let (filter, start) = case.clone();
+        let here = |position: Option<Position>| position.map(|_| Position(1));
+        let filter = Filter { after: here(filter.after), before: here(filter.before), ..filter };
+        let start = match start {
+            PageStart::After(_) => PageStart::After(Position(0)),
+            PageStart::Before(_) => PageStart::Before(Position(1)),
+            other => other,
+        };
+        reads.page(&owner, query(&(filter, start))).await.unwrap();
+        for at in (2..ENTRIES).step_by(2000) {
+            let to = (at + 2000).min(ENTRIES);
+            writes.append(&owner, Position(at), (at..to).map(entry).collect()).await.unwrap();
+        }
+        drop(writes);
+        let before = index_entries_read(&client, 1).await;
+        let page = reads.page(&owner, query(case)).await.unwrap();
+        drop(reads);
+        let read = index_entries_read(&client, 0).await - before;
+        assert_eq!(page.entries.len(), MAX, "{case:?}");
+        assert!((10..200).contains(&read), "{case:?} reads {read} index entries");
+    }
 }
