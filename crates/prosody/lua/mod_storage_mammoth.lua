@@ -13,6 +13,7 @@ local st = require "util.stanza";
 local storagemanager = require "core.storagemanager";
 local xml_parse = require "util.xml".parse;
 
+local stanza_mt = st.stanza_mt;
 local is_stanza, tostring, type, setmetatable = st.is_stanza, tostring, type, setmetatable;
 local os_time = os.time;
 local isyieldable = coroutine.isyieldable;
@@ -122,6 +123,9 @@ local function write_value(value)
 end
 
 local function read_value(kind, text)
+	if kind == "stanza" then
+		return text; -- read already
+	end
 	if kind == "xml" then
 		return xml_parse(text);
 	end
@@ -194,7 +198,7 @@ end
 local function iterate(db, rows)
 	return function ()
 		while rows do
-			local id, kind, text, when, with = rows:next();
+			local id, kind, text, when, with = rows:next(stanza_mt);
 			if id ~= nil then
 				local value, err = read_value(kind, text);
 				if value == nil then error("Cannot read an archive entry: "..tostring(err)); end

@@ -12,6 +12,7 @@
 //! | [`remove`] | deleting, replacing, truncating |
 //! | [`marks`] | what the store cannot say: deleted from the middle, out of order |
 //! | [`envelope`], [`names`] | Prosody's values and names as entries and JIDs |
+//! | [`stanza`] | reading Prosody's spelling of stanzas fast |
 //!
 //! A message takes this way: `mod_mam` → `append` in Lua → [`db::Db::append`] → [`lane::Lane::append`], and the id is
 //! there; then, on another thread, [`keeper`] → the store. A query: `find` in Lua → [`hub::Hub::submit`] → [`find`] →
@@ -31,6 +32,7 @@ pub mod lua;
 pub mod marks;
 pub mod names;
 pub mod remove;
+pub mod stanza;
 
 use mammoth_archive::StoreError;
 

@@ -7,7 +7,8 @@
 //! db:append(user, kind, text, when, with, limit) → id, next | nil, err
 //! db:run(name, user, …)     → answer… | nil, err               waits
 //! db:submit(hub, name, user, …) → token                        does not
-//! rows:next()               → id, kind, text, when, with | nothing     rows:more() → boolean
+//! rows:next(stanza_mt)      → id, "stanza", stanza, when, with | id, kind, text, when, with | nothing
+//! rows:more()               → boolean
 //! ```
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::find::{Ask, Row, Walk};
 use crate::hub::{Hub, Outcome, answer};
 use crate::names;
 use crate::remove::{Change, Keep};
+use crate::stanza::{self, Child, Element};
 
 /// The most ids in one query.
 const IDS_MAX: usize = 10_000;
@@ -134,11 +136,18 @@ impl UserData for LuaDb {
 
 impl UserData for Rows {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_method_mut("next", |lua, this, ()| match this.rows.next() {
-            Some(row) => {
-                (row.id, row_values(lua, row.kind, &row.text, row.when, row.with)?).into_lua_multi(lua)
+        methods.add_method_mut("next", |lua, this, metatable: Option<Table>| {
+            let Some(row) = this.rows.next() else { return Ok(MultiValue::new()) };
+            let read = match (&metatable, row.kind) {
+                (Some(metatable), Kind::Stanza) => built(lua, &row.text, metatable)?,
+                _ => None,
+            };
+            match read {
+                Some(stanza) => (row.id, "stanza", stanza, number(row.when), row.with).into_lua_multi(lua),
+                None => {
+                    (row.id, row_values(lua, row.kind, &row.text, row.when, row.with)?).into_lua_multi(lua)
+                }
             }
-            None => Ok(MultiValue::new()),
         });
         methods.add_method("more", |_, this, ()| Ok(this.rest.is_some()));
     }
@@ -146,6 +155,39 @@ impl UserData for Rows {
 
 fn row_values(lua: &Lua, kind: Kind, text: &[u8], when: f64, with: String) -> mlua::Result<MultiValue> {
     (kind.as_str(), lua.create_string(text)?, number(when), with).into_lua_multi(lua)
+}
+
+/// A stanza as Prosody has it in memory; `None` when its text is for Prosody to read.
+fn built(lua: &Lua, text: &[u8], metatable: &Table) -> mlua::Result<Option<Table>> {
+    let element = std::str::from_utf8(text).ok().and_then(stanza::read);
+    element.map(|element| element_table(lua, &element, metatable)).transpose()
+}
+
+fn element_table(lua: &Lua, element: &Element<'_>, metatable: &Table) -> mlua::Result<Table> {
+    let attr = lua.create_table_with_capacity(0, element.attributes.len() + 1)?;
+    for (name, value) in &element.attributes {
+        attr.raw_set(*name, value.as_ref())?;
+    }
+    if let Some(namespace) = &element.namespace {
+        attr.raw_set("xmlns", namespace.as_ref())?;
+    }
+    let table = lua.create_table_with_capacity(element.children.len(), 3)?;
+    let tags = lua.create_table()?;
+    for child in &element.children {
+        match child {
+            Child::Text(text) => table.raw_push(text.as_ref())?,
+            Child::Element(element) => {
+                let child = element_table(lua, element, metatable)?;
+                tags.raw_push(&child)?;
+                table.raw_push(child)?;
+            }
+        }
+    }
+    table.raw_set("name", element.name)?;
+    table.raw_set("attr", attr)?;
+    table.raw_set("tags", tags)?;
+    table.set_metatable(Some(metatable.clone()))?;
+    Ok(table)
 }
 
 /// Whole numbers as such, as they mostly came.

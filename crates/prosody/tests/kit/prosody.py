@@ -72,6 +72,7 @@ c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 limits = {{ }}
+network_settings = {{ nagle = false }}
 {self.storage}
 {self.settings}
 VirtualHost "{HOST}"
