@@ -282,7 +282,7 @@ fn what_lies_in_postgresql_is_left_to_its_tools() {
         (&["archive", "verify"][..], "check it with pg_amcheck"),
         (&["archive", "backup", "copy"], "back it up with pg_dump"),
     ] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mammoth"));
+        let mut command = binary();
         let output =
             command.current_dir(directory.path()).args(arguments).arg("--config").arg(&config).output();
         let output = output.unwrap();
