@@ -1,6 +1,6 @@
 //! Kills a process that writes as fast as it can, with seals and merges under way, at random moments, opens what
 //! it leaves, and compares that with what it had acknowledged. What a disk does that forgets or refuses is left
-//! to `disk`.
+//! to `failing_disk` and `forgetful_disk`.
 //!
 //! The process is this test executable again: [`child`], told by its environment where to write.
 //! `MAMMOTH_CRASH_ROUNDS` says how often it is killed.
