@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
 use crate::format::{Damaged, FORMAT, Record, put_signed, put_varint};
+use crate::packed::{write_extents, write_ids, write_positions, write_sampled};
 use crate::segment::{APPLICATION, ExtentRow, path};
 use crate::state::Extent;
 
@@ -439,60 +440,4 @@ impl Builder {
         drop(self);
         drop(fs::remove_file(path));
     }
-}
-
-/// The archives a dictionary was trained on, each less the one before it.
-fn write_sampled(archives: &[u32]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut last = 0;
-    for archive in archives {
-        put_varint(&mut out, u64::from(archive - last));
-        last = *archive;
-    }
-    out
-}
-
-/// What [`crate::segment::read_extents`] reads.
-fn write_extents(rows: &[ExtentRow]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let (mut archive, mut block) = (0, 0);
-    for ExtentRow { archive: number, extent, stamps } in rows {
-        put_varint(&mut out, u64::from(number - archive));
-        put_signed(&mut out, extent.first);
-        put_varint(&mut out, u64::from(extent.count));
-        put_varint(&mut out, u64::from(extent.block - block));
-        put_varint(&mut out, u64::from(extent.blocks));
-        put_varint(&mut out, extent.bytes);
-        put_signed(&mut out, stamps.0);
-        put_varint(&mut out, stamps.1.abs_diff(stamps.0));
-        archive = *number;
-        block = extent.block + extent.blocks;
-    }
-    out
-}
-
-/// What [`crate::segment::read_positions`] reads.
-fn write_positions(positions: &[i64]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(positions.len() + 8);
-    let mut last = None;
-    for position in positions {
-        match last {
-            None => put_signed(&mut out, *position),
-            Some(last) => put_varint(&mut out, position.abs_diff(last)),
-        }
-        last = Some(*position);
-    }
-    out
-}
-
-/// What [`crate::segment::read_ids`] reads.
-fn write_ids(ids: &[(u32, i64)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ids.len() * 6);
-    let mut last = 0;
-    for (hash, position) in ids {
-        put_varint(&mut out, u64::from(hash - last));
-        put_signed(&mut out, *position);
-        last = *hash;
-    }
-    out
 }

@@ -9,8 +9,8 @@
 //!                                                      (sorted, immutable)           └─ segments that hold it
 //! ```
 //!
-//! In reading order: `format`, `log`, `memtable`, `segment`, `state`, `read`, `writer`, `build`, `seal`, `merge`,
-//! `catalog`, `accounts`, `open`, `verify`, `backup`.
+//! In reading order: `format`, `log`, `memtable`, `segment`, `segment_index`, `state`, `read`, `writer`, `build`,
+//! `seal`, `merge`, `purge`, `catalog`, `accounts`, `open`, `verify`, `backup`.
 
 mod accounts;
 mod backup;
@@ -24,11 +24,13 @@ mod memtable;
 mod merge;
 mod merge_index;
 mod open;
+mod packed;
 mod purge;
 mod read;
 mod readers;
 mod seal;
 mod segment;
+mod segment_index;
 mod shared;
 mod state;
 mod store;
@@ -59,7 +61,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Options {
     /// How large the memory table may grow before it becomes a segment, in bytes. While one becomes a segment
-    /// the next grows: twice this is the store's largest share of memory.
+    /// the next grows, if need be to one and a half of this; then appends wait. The two are the store's largest
+    /// share of memory.
     pub memtable_bytes: usize,
     /// Threads that answer queries.
     pub readers: usize,
@@ -73,7 +76,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { memtable_bytes: 64 << 20, readers: 4, read_only: false, create: true, hook: None }
+        Options { memtable_bytes: 48 << 20, readers: 4, read_only: false, create: true, hook: None }
     }
 }
 

@@ -30,6 +30,9 @@ const SAMPLED_BLOCKS_MAX: u32 = 20_000;
 /// How many blocks are taken over before looking whether the store closes.
 const LOOK_UP_EVERY: u32 = 256;
 
+/// An archive, and the stamp of its last entry in a segment.
+type LastStamp = (u32, i64);
+
 enum Job {
     Merge,
     Purge(purge::Request),
@@ -135,8 +138,8 @@ struct Keep {
 struct Kept(Vec<Keep>);
 
 impl Kept {
-    fn new(shared: &Shared, rows: &[Vec<ExtentRow>]) -> Kept {
-        let mut archives: Vec<u32> = rows.iter().flatten().map(|row| row.archive).collect();
+    fn new(shared: &Shared, rows: &[Vec<LastStamp>]) -> Kept {
+        let mut archives: Vec<u32> = rows.iter().flatten().map(|(archive, _)| *archive).collect();
         archives.sort_unstable();
         archives.dedup();
         let mut kept = Vec::with_capacity(archives.len());
@@ -167,8 +170,10 @@ pub fn merge(shared: &Shared, plan: &Plan, purged: Option<u32>) -> Result<(), Bu
     let number = shared.new_segment_number();
     let readers: Vec<Reader<'_>> =
         plan.sources.iter().map(|segment| segment.reader()).collect::<Result<_, _>>()?;
-    let rows: Vec<Vec<ExtentRow>> =
-        readers.iter().map(|reader| reader.extents()).collect::<Result<_, _>>()?;
+    let mut rows: Vec<Vec<LastStamp>> = Vec::with_capacity(readers.len());
+    for reader in &readers {
+        rows.push(reader.extents()?.iter().map(|row| (row.archive, row.stamps.1)).collect());
+    }
     let kept = Kept::new(shared, &rows);
     let mut builder = Builder::create(&shared.dir, number)?;
     let mut merge = Merge { shared, readers: &readers, kept: &kept, folded: Vec::new(), steps: 0 };
@@ -245,7 +250,7 @@ impl Merge<'_> {
     fn fill(
         &mut self,
         builder: &mut Builder,
-        rows: &[Vec<ExtentRow>],
+        rows: &[Vec<LastStamp>],
         purged: Option<u32>,
     ) -> Result<(), BuildError> {
         let mut scratch = Scratch::default();
@@ -350,7 +355,7 @@ impl Merge<'_> {
     fn blocks(
         &mut self,
         builder: &mut Builder,
-        rows: &[Vec<ExtentRow>],
+        rows: &[Vec<LastStamp>],
         dictionaries: &Dictionaries,
         packer: &mut Packer,
         scratch: &mut Scratch,
@@ -361,7 +366,7 @@ impl Merge<'_> {
         }
         let mut cursors = Vec::with_capacity(statements.len());
         for (statement, rows) in statements.iter_mut().zip(rows) {
-            cursors.push(BlockCursor { rows: statement.query([])?, extents: rows.iter(), head: None });
+            cursors.push(BlockCursor { rows: statement.query([])?, last_stamps: rows.iter(), head: None });
         }
         for cursor in &mut cursors {
             cursor.advance()?;
@@ -451,7 +456,7 @@ struct BlockRow {
 
 struct BlockCursor<'a> {
     rows: rusqlite::Rows<'a>,
-    extents: std::slice::Iter<'a, ExtentRow>,
+    last_stamps: std::slice::Iter<'a, LastStamp>,
     head: Option<BlockRow>,
 }
 
@@ -463,11 +468,8 @@ impl BlockCursor<'_> {
         let (mut data, last_stamp) = match last {
             Some(last) if last.meta.archive == meta.archive => (last.data, last.last_stamp),
             last => {
-                let found = self.extents.by_ref().find(|extent| extent.archive == meta.archive);
-                (
-                    last.map_or_else(Vec::new, |last| last.data),
-                    found.map_or(meta.stamp, |extent| extent.stamps.1),
-                )
+                let found = self.last_stamps.by_ref().find(|(archive, _)| *archive == meta.archive);
+                (last.map_or_else(Vec::new, |last| last.data), found.map_or(meta.stamp, |(_, stamp)| *stamp))
             }
         };
         data.clear();

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use rusqlite::{Row, Rows, Statement, params};
 
 use crate::build::BuildError;
-use crate::segment::{Reader, read_ids, read_positions};
+use crate::packed::{read_ids, read_positions};
+use crate::segment::Reader;
 
 /// Every conversation of a segment, in order.
 pub const CONVERSATIONS: &str =

@@ -1,6 +1,6 @@
 //! A segment, read: one immutable SQLite file of entries in the order of (archive, position), with what is needed
-//! to find them by position, stamp, conversation and id. Making one is left to `build`; which segments hold what
-//! to `state`.
+//! to find them by position and stamp. Conversations and ids are left to `segment_index`, making a segment to
+//! `build`; which segments hold what to `state`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use zstd::zstd_safe::{DCtx, DDict, get_frame_content_size};
 
 use crate::format::{Cursor, Damaged, FORMAT, Record};
+use crate::packed::{read_extents, read_sampled};
 use crate::state::Extent;
 
 /// `application_id` of a segment ("Mams").
@@ -148,13 +149,6 @@ pub struct Dictionary {
     pub sampled_bytes: Vec<u8>,
     /// The same, read.
     pub sampled: Vec<u32>,
-}
-
-/// The positions of a conversation's entries in a segment.
-#[derive(Clone, Debug)]
-enum Conversation {
-    Few(Vec<i64>),
-    Many(u64),
 }
 
 impl Segment {
@@ -312,7 +306,8 @@ impl Reader<'_> {
         self.connection.as_ref().ok_or_else(|| Damaged::new("a reader without a connection").into())
     }
 
-    fn row<T>(
+    /// The one row that a question answers with, if there is one.
+    pub fn row<T>(
         &self,
         sql: &str,
         params: impl rusqlite::Params,
@@ -353,12 +348,7 @@ impl Reader<'_> {
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(sqlite)? {
             let sampled: Vec<u8> = row.get(2).map_err(sqlite)?;
-            let mut cursor = Cursor::new(&sampled);
-            let (mut archives, mut last) = (Vec::new(), 0_u64);
-            while !cursor.is_done() {
-                last = last.saturating_add(cursor.varint()?);
-                archives.push(u32::try_from(last).unwrap_or(u32::MAX));
-            }
+            let archives = read_sampled(&sampled)?;
             let (number, data) = (row.get(0).map_err(sqlite)?, row.get(1).map_err(sqlite)?);
             all.push(Dictionary { number, data, sampled_bytes: sampled, sampled: archives });
         }
@@ -385,7 +375,13 @@ impl Reader<'_> {
         found.ok_or_else(|| self.damaged(format!("block {block} is missing")))
     }
 
-    fn damaged(&self, what: String) -> SegmentError {
+    /// What SQLite says, with the segment's number.
+    pub fn sqlite(&self, source: rusqlite::Error) -> SegmentError {
+        self.segment.sqlite(source)
+    }
+
+    /// A damage of this segment.
+    pub fn damaged(&self, what: String) -> SegmentError {
         Damaged::new(format!("segment {}: {what}", self.segment.number)).into()
     }
 
@@ -557,129 +553,6 @@ impl Reader<'_> {
         Ok(at.clamp(span.start, span.end))
     }
 
-    fn conversation(&self, archive: u32, contact: i64) -> Result<Option<Conversation>, SegmentError> {
-        let sqlite = |source| self.segment.sqlite(source);
-        let mut statement = self
-            .connection()?
-            .prepare_cached("SELECT count, positions FROM conversations WHERE archive = ?1 AND contact = ?2")
-            .map_err(sqlite)?;
-        let mut rows = statement.query(params![archive, contact]).map_err(sqlite)?;
-        let Some(row) = rows.next().map_err(sqlite)? else { return Ok(None) };
-        let count = row.get::<_, i64>(0).map_err(sqlite)?.max(0) as u64;
-        match row.get_ref(1).map_err(sqlite)?.as_blob_or_null().map_err(|e| sqlite(e.into()))? {
-            Some(data) => {
-                let positions = read_positions(data)?;
-                if positions.len() as u64 != count {
-                    return Err(self.damaged("a conversation's count is wrong".into()));
-                }
-                Ok(Some(Conversation::Few(positions)))
-            }
-            None => Ok(Some(Conversation::Many(count))),
-        }
-    }
-
-    /// How many entries of the conversation in the segment stand before a position.
-    fn rank(&self, archive: u32, contact: i64, position: i64) -> Result<u64, SegmentError> {
-        let sql = "SELECT rank, data FROM chunks WHERE archive = ?1 AND contact = ?2 AND first < ?3
-                   ORDER BY first DESC LIMIT 1";
-        let found = self.row(sql, params![archive, contact, position], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
-        })?;
-        let Some((rank, data)) = found else { return Ok(0) };
-        let before = read_positions(&data)?.partition_point(|p| *p < position);
-        Ok(rank.max(0) as u64 + before as u64)
-    }
-
-    /// How many entries of a conversation lie in `span`.
-    pub fn count(
-        &self,
-        extent: &Extent,
-        archive: u32,
-        contact: i64,
-        span: &Range<i64>,
-    ) -> Result<u64, SegmentError> {
-        match self.conversation(archive, contact)? {
-            None => Ok(0),
-            Some(Conversation::Few(positions)) => {
-                Ok(positions.iter().filter(|position| span.contains(position)).count() as u64)
-            }
-            Some(Conversation::Many(count)) => {
-                let from =
-                    if span.start <= extent.first { 0 } else { self.rank(archive, contact, span.start)? };
-                let to =
-                    if span.end >= extent.next() { count } else { self.rank(archive, contact, span.end)? };
-                Ok(to.saturating_sub(from))
-            }
-        }
-    }
-
-    /// Where the entries of a conversation in `span` lie whose ranks there are `ranks`.
-    pub fn select(
-        &self,
-        archive: u32,
-        contact: i64,
-        span: &Range<i64>,
-        ranks: &Range<u64>,
-    ) -> Result<Vec<i64>, SegmentError> {
-        let wanted = usize::try_from(ranks.end.saturating_sub(ranks.start)).unwrap_or(usize::MAX);
-        match self.conversation(archive, contact)? {
-            None => Ok(Vec::new()),
-            Some(Conversation::Few(positions)) => {
-                let inside = positions.into_iter().filter(|position| span.contains(position));
-                Ok(inside.skip(ranks.start as usize).take(wanted).collect())
-            }
-            Some(Conversation::Many(_)) => {
-                let from = self.rank(archive, contact, span.start)?.saturating_add(ranks.start);
-                let sqlite = |source| self.segment.sqlite(source);
-                let sql =
-                    "SELECT rank, data FROM chunks WHERE archive = ?1 AND contact = ?2 AND rank >= coalesce(
-                             (SELECT rank FROM chunks WHERE archive = ?1 AND contact = ?2 AND rank <= ?3
-                              ORDER BY rank DESC LIMIT 1), 0)
-                           ORDER BY rank";
-                let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
-                let mut rows = statement.query(params![archive, contact, from as i64]).map_err(sqlite)?;
-                let mut found = Vec::new();
-                while found.len() < wanted {
-                    let Some(row) = rows.next().map_err(sqlite)? else { break };
-                    let rank = row.get::<_, i64>(0).map_err(sqlite)?.max(0) as u64;
-                    let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
-                    let skip = from.saturating_sub(rank) as usize;
-                    let left = wanted - found.len();
-                    found.extend(read_positions(data)?.into_iter().skip(skip).take(left));
-                }
-                Ok(found)
-            }
-        }
-    }
-
-    /// Where the entries in `span` lie that carry an id of this hash: newest first, at most `limit`.
-    pub fn find(
-        &self,
-        archive: u32,
-        hash: u32,
-        span: &Range<i64>,
-        limit: usize,
-    ) -> Result<Vec<i64>, SegmentError> {
-        let sqlite = |source| self.segment.sqlite(source);
-        let sql =
-            "SELECT hash, data FROM ids WHERE archive = ?1 AND hash <= ?2 ORDER BY hash DESC, position DESC";
-        let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
-        let mut rows = statement.query(params![archive, hash]).map_err(sqlite)?;
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let Some(row) = rows.next().map_err(sqlite)? else { break };
-            let first = row.get::<_, u32>(0).map_err(sqlite)?;
-            let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
-            let ids = read_ids(data)?;
-            let matching = ids.iter().rev().filter(|(h, position)| *h == hash && span.contains(position));
-            found.extend(matching.map(|(_, position)| *position).take(limit - found.len()));
-            if first < hash {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
     /// The first position of `span`, which ends where the extent does, from which on the rest holds at most
     /// `bytes` of stanzas, and how many bytes that rest holds.
     pub fn keep_bytes(
@@ -729,58 +602,3 @@ fn proportion(part: i64, whole: i64, n: i64) -> i64 {
 
 /// After so many guesses that missed, a search goes on by halves.
 const GUESSES: u32 = 4;
-
-/// Reads one row of `extents`.
-///
-/// ```text
-/// data = (archive less the one before:varint  first:signed  count:varint  block less the end of the one before:varint
-///         blocks:varint  bytes:varint  first stamp:signed  last stamp less the first:varint)…
-/// ```
-pub fn read_extents(data: &[u8], segment: u32, into: &mut Vec<ExtentRow>) -> Result<(), Damaged> {
-    let mut cursor = Cursor::new(data);
-    let narrow = |n: u64| u32::try_from(n).map_err(|_| Damaged::new("a number in extents is too large"));
-    let (mut archive, mut block) = (0_u64, 0_u64);
-    while !cursor.is_done() {
-        archive = archive.saturating_add(cursor.varint()?);
-        let first = cursor.signed()?;
-        let count = narrow(cursor.varint()?)?;
-        block = block.saturating_add(cursor.varint()?);
-        let blocks = narrow(cursor.varint()?)?;
-        let bytes = cursor.varint()?;
-        let oldest = cursor.signed()?;
-        let newest = oldest.saturating_add_unsigned(cursor.varint()?);
-        let extent = Extent { segment, count, first, block: narrow(block)?, blocks, bytes };
-        into.push(ExtentRow { archive: narrow(archive)?, extent, stamps: (oldest, newest) });
-        block = block.saturating_add(u64::from(blocks));
-    }
-    Ok(())
-}
-
-/// Reads the positions of a conversation: the first as it is, each other less the one before it.
-pub fn read_positions(data: &[u8]) -> Result<Vec<i64>, Damaged> {
-    let mut cursor = Cursor::new(data);
-    let mut positions = Vec::with_capacity(data.len());
-    let mut last = 0_i64;
-    while !cursor.is_done() {
-        last = if positions.is_empty() {
-            cursor.signed()?
-        } else {
-            last.saturating_add_unsigned(cursor.varint()?)
-        };
-        positions.push(last);
-    }
-    Ok(positions)
-}
-
-/// Reads hashes of ids in order, each less the one before it, and the position of each.
-pub fn read_ids(data: &[u8]) -> Result<Vec<(u32, i64)>, Damaged> {
-    let mut cursor = Cursor::new(data);
-    let mut ids = Vec::with_capacity(data.len() / 5);
-    let mut hash = 0_u64;
-    while !cursor.is_done() {
-        hash = hash.saturating_add(cursor.varint()?);
-        let narrow = u32::try_from(hash).map_err(|_| Damaged::new("a hash is too large"))?;
-        ids.push((narrow, cursor.signed()?));
-    }
-    Ok(ids)
-}

@@ -24,8 +24,8 @@ use crate::writer::{WriteError, owners};
 /// SQLite's codes for a sync that failed, of a file and of a folder.
 const SYNC_FAILED: [i32; 2] = [rusqlite::ffi::SQLITE_IOERR_FSYNC, rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC];
 
-/// How far the memory table may outgrow its limit, in multiples of it, before the writer waits for a seal.
-const OUTGROWN: usize = 2;
+/// How far the memory table may outgrow its limit before the writer waits for a seal, in halves of the limit.
+const OUTGROWN_HALVES: usize = 3;
 
 /// What the threads share.
 pub struct Shared {
@@ -164,7 +164,8 @@ impl Shared {
 
     /// Whether the memory table has outgrown all bounds, since the one before is not yet a segment.
     fn is_outgrown(&self) -> bool {
-        self.is_sealing() && self.active().bytes() >= self.options.memtable_bytes.saturating_mul(OUTGROWN)
+        self.is_sealing()
+            && self.active().bytes() >= (self.options.memtable_bytes / 2).saturating_mul(OUTGROWN_HALVES)
     }
 
     /// Waits for the seal under way if the memory table has outgrown all bounds.

@@ -327,12 +327,14 @@ impl State {
     /// A segment holds this tombstone, or an earlier one, now.
     pub fn folded(&mut self, archive: u32, position: i64, change: i64) {
         let Some(archive) = self.archives.get_mut(archive as usize) else { return };
-        let Some(overrides) = &archive.overrides else { return };
+        let Some(overrides) = &mut archive.overrides else { return };
         if overrides.get(&position).is_some_and(|(newest, _)| *newest <= change) {
-            let mut left = Overrides::clone(overrides);
+            let left = Arc::make_mut(overrides);
             left.remove(&position);
             self.overrides = self.overrides.saturating_sub(1);
-            archive.overrides = (!left.is_empty()).then(|| Arc::new(left));
+            if left.is_empty() {
+                archive.overrides = None;
+            }
         }
     }
 

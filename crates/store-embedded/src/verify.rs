@@ -329,7 +329,7 @@ impl Check<'_> {
                 let key: (u32, i64) = (row.get(0)?, row.get(1)?);
                 let (first, rank): (i64, i64) = (row.get(2)?, row.get(3)?);
                 let data = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-                let positions = crate::segment::read_positions(data)?;
+                let positions = crate::packed::read_positions(data)?;
                 let expected = before.filter(|(last, _)| *last == key).map_or(0, |(_, rank)| rank);
                 if rank != expected || positions.first() != Some(&first) {
                     self.problem(format!("archive {}: a conversation is numbered wrongly", key.0));
