@@ -72,7 +72,9 @@ impl From<tokio_postgres::Error> for Failure {
             "55" if *told.code() == SqlState::LOCK_NOT_AVAILABLE => Failure::NotDone(cause(error)),
             // A cached plan that does not fit the table any more: a fresh session plans anew.
             "0A" => Failure::NotDone(cause(error)),
-            "XX" => Failure::Corrupt(cause(error)),
+            "XX" if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(told.code()) => {
+                Failure::Corrupt(cause(error))
+            }
             // Wrong values, broken rules, missing rights, a full disk.
             _ => Failure::Refused(cause(error)),
         }
