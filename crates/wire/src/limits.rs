@@ -57,7 +57,6 @@ impl Limits {
         let accepted = Self::authenticated();
         Self {
             stanza_bytes: STORED_STANZA_BYTES,
-            depth: accepted.depth + 8,
             children: accepted.children + 64,
             attributes: 4 * accepted.attributes,
             namespaces: 4 * accepted.namespaces,
