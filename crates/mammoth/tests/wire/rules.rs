@@ -297,7 +297,7 @@ fn retraction_takes_back_ones_own_words_and_nobody_elses() {
                 let with =
                     if client.account == "alice@localhost" { "bob@localhost" } else { "alice@localhost" };
                 let page = client.page(&form(&[("with", &[with]), ("ids", &[&new.id])])).await;
-                assert_eq!(page.saved, [new.clone()]);
+                assert_eq!(page.saved, std::slice::from_ref(new));
                 let page = client.page(&rsm(&format!("<after>{}</after>", new.id))).await;
                 assert_eq!(page.saved[0], after[after.iter().position(|a| a.id == new.id).unwrap() + 1]);
             }
