@@ -19,11 +19,6 @@ mod place;
 mod serve;
 mod tls;
 
-/// Messages are allocated on one thread and freed on another: glibc's allocator spends a fifth of the server's time on
-/// that, this one little.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Mammoth: the message archive for XMPP.
 ///
 /// An XMPP server whose subject is its archive (XEP-0313, Message Archive Management): every message is durable
