@@ -10,7 +10,7 @@ use jid::{BareJid, Jid};
 use mammoth_archive::{
     ArchiveStore, Filter, NewEntry, PageRequest, PageStart, Position, Query, StoreError, Timestamp,
 };
-use mammoth_store_contract::check;
+use mammoth_store_contract::cases::CASES;
 use mammoth_store_contract::faults::Retrying;
 use mammoth_store_contract::model::{self, Subject};
 use mammoth_store_postgres::{Config, PostgresStore};
@@ -38,9 +38,15 @@ async fn a_caller_that_copes_sees_no_failing_network() {
     let Some(cluster) = shared("a_caller_that_copes_sees_no_failing_network") else { return };
     let (proxy, store) = through(cluster, 1).await;
     // More than the largest batch of a case and the page that reads it.
-    proxy.fail_after(2_000_000);
-    proxy.cut();
-    check(async || Arc::new(Retrying::new(store.clone())) as Arc<dyn ArchiveStore>).await;
+    proxy.fail_after(1_200_000);
+    let store: Arc<dyn ArchiveStore> = Arc::new(Retrying::new(store));
+    // The two that ask for thousands of pages say nothing more here: the model asks for pages of all kinds below.
+    for case in CASES.iter().filter(|case| !case.name.starts_with("pages::pages_by_")) {
+        // New connections, of which some fail soon.
+        proxy.cut();
+        eprintln!("{}", case.name);
+        (case.run)(store.clone()).await;
+    }
     assert!(proxy.failures() > 3, "{} connections failed", proxy.failures());
 }
 
