@@ -33,7 +33,7 @@ pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type Step = Arc<dyn Fn(Arc<dyn ArchiveStore>) -> Boxed<Arc<dyn ArchiveStore>> + Send + Sync>;
 
 /// How long one case may take before it is called stuck.
-const CASE_TIME_MAX: Duration = Duration::from_secs(120);
+const CASE_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Runs every case on the store that `open` gives. The store may be in use already, and may be checked again.
 ///
