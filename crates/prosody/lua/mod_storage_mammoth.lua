@@ -79,7 +79,8 @@ local function on_bell()
 end
 
 local function watch_bell()
-	-- Not in prosodyctl, and not where tests load the driver alone.
+	-- Not in prosodyctl or the migrator, whose loops are not made for it.
+	if (prosody.process_type or "prosody") ~= "prosody" then return; end
 	local ok, server = pcall(require, "net.server");
 	if not ok or not server.watchfd then return; end
 	local new_hub = native.hub();

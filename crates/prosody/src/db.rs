@@ -27,7 +27,7 @@ pub const WINDOW_MS: u128 = 1000;
 /// How many archives are looked at at a time.
 const OWNERS_STEP: usize = 256;
 /// The memory table of one store directory, in bytes. Prosody opens several stores.
-const MEMTABLE_BYTES: usize = 16 << 20;
+const MEMTABLE_BYTES: usize = 32 << 20;
 /// Threads of one store directory that read.
 const READERS: usize = 2;
 /// Seconds in a day, in microseconds.

@@ -68,16 +68,16 @@ class Client:
                     self.root.clear()
         return True
 
-    def next_at(self, timeout=PATIENCE_SECONDS):
+    def next_at(self, timeout=None):
         """The next stanza, and when it came."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (timeout or PATIENCE_SECONDS)
         while not self.stanzas:
             left = deadline - time.monotonic()
             if left <= 0 or not self.read(left):
                 raise TimeoutError(f"{self.bare} waits in vain")
         return self.stanzas.pop(0)
 
-    def next(self, timeout=PATIENCE_SECONDS):
+    def next(self, timeout=None):
         return self.next_at(timeout)[1]
 
     def ask(self, kind, payload, to=None):
