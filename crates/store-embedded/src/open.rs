@@ -148,15 +148,24 @@ pub fn open(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenError> {
 }
 
 /// Reads beside the writer: when that replaces a file between two steps, begins again.
-fn open_read_only(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenError> {
+fn open_read_only(dir: &Path, mut options: Options) -> Result<EmbeddedStore, OpenError> {
+    // Each segment's first connection outlives its file; a second one might come too late.
+    options.readers = 1;
     let mut tries = 0;
     let (catalog, loaded) = loop {
         tries += 1;
         let catalog = catalog::open_read_only(dir).map_err(|error| OpenError::catalog(dir, error))?;
-        match load(dir, &catalog) {
-            Ok(loaded) => break (catalog, loaded),
+        let loaded = load(dir, &catalog);
+        // A log goes only after the small database says so: unless it has, all logs were there to be read.
+        let still = catalog::log_first(&catalog).ok();
+        match loaded {
+            Ok(loaded) if still == Some(loaded.log_first) => break (catalog, loaded),
+            Ok(_) if tries >= RETRIES => {
+                let restless = "the store is sealed faster than it can be read: try again when it is quieter";
+                return Err(OpenError::io(dir, restless));
+            }
             Err(error) if tries >= RETRIES => return Err(error),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     };
     let shared = Arc::new(loaded.share(dir, options, catalog, None));
@@ -219,6 +228,7 @@ struct Loaded {
     keys: Keys,
     id_key: IdKey,
     state: State,
+    log_first: u64,
     last_segment: u32,
     last_change: i64,
 }
@@ -292,7 +302,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
         state.retracted(archive, position, change, tombstone.into());
     }
     state.settle().map_err(damaged)?;
-    Ok(Loaded { keys, id_key, state, last_segment, last_change })
+    Ok(Loaded { keys, id_key, state, log_first, last_segment, last_change })
 }
 
 /// The generations of the log there are files of, in order.

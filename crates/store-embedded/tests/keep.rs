@@ -105,7 +105,7 @@ async fn a_backup_under_load_holds_everything_acknowledged_before_it() {
     let store = EmbeddedStore::open(dir.path(), options.clone()).unwrap();
     let (writing, (acknowledged, seen)) = (store.clone(), tokio::sync::watch::channel(0));
     let writer = tokio::spawn(async move {
-        for n in 0..3000 {
+        for n in 0..1500 {
             let batch: Vec<NewEntry> = (n * 10..n * 10 + 10).map(entry).collect();
             writing.append(&owner(n % 7), Position(n / 7 * 10), batch.into()).await.unwrap();
             acknowledged.send_replace(n + 1);
@@ -114,7 +114,7 @@ async fn a_backup_under_load_holds_everything_acknowledged_before_it() {
     for round in 0..5 {
         let target = tempfile::tempdir().unwrap();
         let copy = target.path().join("copy");
-        seen.clone().wait_for(|done| *done >= round * 500).await.unwrap();
+        seen.clone().wait_for(|done| *done >= round * 300).await.unwrap();
         let before = *seen.borrow();
         let path = dir.path().to_owned();
         let to = copy.clone();
