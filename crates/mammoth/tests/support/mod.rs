@@ -23,7 +23,7 @@ pub use xml::Xml;
 /// The domain that every test server serves.
 pub const DOMAIN: &str = "localhost";
 /// How long a server may take for anything, in seconds; generous, since it only matters when something is wrong.
-pub const PATIENCE_SECONDS: u64 = 60;
+pub const PATIENCE_SECONDS: u64 = 120;
 
 /// A runtime for one test, on a thread with room for the tests' large futures.
 pub fn run(test: impl Future<Output = ()> + Send) {

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::support::server::PASSWORD;
-use crate::support::{DOMAIN, Server, run};
+use crate::support::{DOMAIN, Options, Server, run};
 
 const SLIXMPP: &str = "slixmpp==1.17.0";
 const PAGE: usize = 7;
@@ -134,7 +134,8 @@ fn same(got: &[String], wanted: &[String], what: &str) {
 
 fn check(client: &'static str, prepare: impl FnOnce(&Path) -> Result<Command, Missing> + Send) {
     run(async move {
-        let server = Server::of(&["alice", "bob"]);
+        // xmpp.js computes its SCRAM keys in JavaScript: on a busy machine that takes longer than a login may.
+        let server = Server::with_accounts(Options::limits("login_seconds = 600"), &["alice", "bob"]);
         let (talk, away) = conversation();
         let given = json!({
             "host": "127.0.0.1", "port": server.c2s().port(), "domain": DOMAIN,
