@@ -87,7 +87,7 @@ pub fn write(value: &Value, stamp: i64, with: &Jid) -> Bytes {
     Bytes::from(out)
 }
 
-/// What [`write`] wrote; `None` for what it did not.
+/// What [`write()`] wrote; `None` for what it did not.
 #[must_use]
 pub fn read(stanza: &Bytes, stamp: i64, with: &Jid) -> Option<Value> {
     if stanza.starts_with(b"<") {

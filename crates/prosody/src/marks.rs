@@ -249,7 +249,7 @@ pub struct Read {
     pub void: Vec<Mark>,
 }
 
-/// What [`write`] wrote, of an archive that goes on at `next`; `None` for anything else.
+/// What [`write()`] wrote, of an archive that goes on at `next`; `None` for anything else.
 #[must_use]
 pub fn read(text: &[u8], next: i64) -> Option<Read> {
     let text = std::str::from_utf8(text).ok()?;
