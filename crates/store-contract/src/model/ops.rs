@@ -122,7 +122,7 @@ pub enum Op {
     Set(usize, SettingsChange),
     /// Locates a foreign id.
     Locate(usize, usize),
-    /// Finds a message id with one of [`CONTACTS`], at most so many.
+    /// Finds a message id with one of `CONTACTS`, at most so many.
     Find(usize, usize, usize, usize),
     /// Lists the owners, in steps of so many.
     Owners(usize),
