@@ -1,48 +1,6 @@
 # ejabberd from Debian with a private configuration: archive in Mnesia, or in a private PostgreSQL.
 # shellcheck shell=bash disable=SC2034
 
-# as_postgres COMMAND…: PostgreSQL refuses to run as root.
-as_postgres() {
-    if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
-}
-
-# start_postgres: sets SQL_PORT and SQL_SYNC in $DIR.
-start_postgres() {
-    local bin
-    bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
-    SQL_PORT=$(free_port)
-    mkdir "$DIR/pg"
-    [ "$(id -u)" != 0 ] || chown postgres "$DIR/pg"
-    as_postgres "$bin/initdb" -D "$DIR/pg" -U bench -A trust -E UTF8 > "$DIR/initdb.log" 2>&1
-    as_postgres sh -c "echo \"port = $SQL_PORT
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-fsync = on
-synchronous_commit = on
-shared_buffers = 512MB
-max_wal_size = 4GB
-max_connections = 60\" >> '$DIR/pg/postgresql.conf'"
-    # exec, so that the process id is that of the server itself.
-    (
-        if [ "$(id -u)" = 0 ]; then
-            exec setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" -D "$DIR/pg"
-        else
-            exec "$bin/postgres" -D "$DIR/pg"
-        fi
-    ) > "$DIR/pg.log" 2>&1 9>&- &
-    SQL_PID=$!
-    PIDS+=("$SQL_PID")
-    local i
-    for ((i = 0; i < 100; i++)); do
-        ! psql -qX -h 127.0.0.1 -p "$SQL_PORT" -U bench -d postgres -c 'select 1' > /dev/null 2>&1 || break
-        sleep 0.1
-    done
-    psql -qX -h 127.0.0.1 -p "$SQL_PORT" -U bench -d postgres -c 'create database bench' \
-        || { cat "$DIR/pg.log" >&2; die "postgresql did not start"; }
-    psql -qX -h 127.0.0.1 -p "$SQL_PORT" -U bench -d bench -f /usr/share/ejabberd/sql/pg.sql > "$DIR/schema.log" 2>&1
-    SQL_SYNC=$(psql -qXAt -h 127.0.0.1 -p "$SQL_PORT" -U bench -d bench -c 'show synchronous_commit')
-}
-
 # start_ejabberd mnesia|pg ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_ejabberd() {
     local storage=$1 accounts=$2 sql= db=mnesia api
@@ -50,6 +8,7 @@ start_ejabberd() {
     # ejabberd runs as the caller; its files must be reachable for PostgreSQL's user only in their own directory.
     if [ "$storage" = pg ]; then
         start_postgres
+        psql -qX -h 127.0.0.1 -p "$SQL_PORT" -U bench -d bench -f /usr/share/ejabberd/sql/pg.sql > "$DIR/schema.log" 2>&1
         db=sql
         sql="sql_type: pgsql
 sql_server: \"127.0.0.1\"
@@ -58,7 +17,7 @@ sql_database: bench
 sql_username: bench
 sql_password: bench
 sql_pool_size: 10"
-        DURABILITY="durable at commit (PostgreSQL, fsync=on, synchronous_commit=$SQL_SYNC)"
+        DURABILITY="durable at commit ($SQL_SETTINGS)"
     else
         DURABILITY="not synced: Mnesia disc_only_copies (DETS), saved every few minutes and on close"
     fi

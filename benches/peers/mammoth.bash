@@ -1,10 +1,19 @@
-# Mammoth from this source tree, release build, with a private configuration.
+# Mammoth from this source tree, release build, with a private configuration: archive embedded, or in a private PostgreSQL.
 # shellcheck shell=bash disable=SC2034
 
-# start_mammoth ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
+# start_mammoth embedded|pg ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_mammoth() {
-    local accounts=$1 name
+    local storage=$1 accounts=$2 name archive='archive = "embedded"'
     new_dir
+    DURABILITY="durable before delivery in both archives (group commit, synchronous=FULL)"
+    if [ "$storage" = pg ]; then
+        start_postgres
+        archive='archive = "postgresql"
+
+[storage.postgresql]
+url = "postgresql://bench@127.0.0.1:'$SQL_PORT'/bench"'
+        DURABILITY="durable before delivery in both archives ($SQL_SETTINGS)"
+    fi
     PORT=$(free_port)
     cat > "$DIR/mammoth.toml" <<END
 domain = "localhost"
@@ -20,7 +29,7 @@ c2s_tls = []
 c2s_plain = ["127.0.0.1:$PORT"]
 
 [storage]
-archive = "embedded"
+$archive
 END
     while read -r name; do
         echo pencil | "$MAMMOTH" account add "$name@localhost" --password-stdin --config "$DIR/mammoth.toml" \
@@ -31,6 +40,5 @@ END
     PID=$!
     PIDS+=("$PID")
     wait_port "$PORT" "$PID" 20 || { cat "$DIR"/*.log >&2; die "mammoth did not start"; }
-    DURABILITY="durable before delivery in both archives (group commit, synchronous=FULL)"
     VERSION=$(git -C "$ROOT" describe --always --dirty 2> /dev/null || echo unknown)
 }

@@ -4,6 +4,7 @@ a peer itself would have stored for their sender, because sending a hundred thou
 
     prefill.py prosody OWNER        prints a Prosody .list file
     prefill.py prosody-sql OWNER DATABASE   inserts into a Prosody SQLite database
+    prefill.py prosody-pg OWNER     prints rows for COPY prosodyarchive (host, "user", ...) FROM STDIN
     prefill.py ejabberd-pg OWNER    prints rows for COPY archive (username, timestamp, ...) FROM STDIN
 """
 
@@ -46,18 +47,26 @@ def prosody(owner, rows):
         )
 
 
+def prosody_rows(owner, rows):
+    # host, user, store, key, when, with, type, value
+    for seq, to, body, when in rows:
+        yield HOST, owner, "archive", str(uuid.uuid4()), when, to, "xml", xml(owner, seq, to, body, "", "")
+
+
 def prosody_sql(owner, rows, database):
     connection = sqlite3.connect(database)
     with connection:
         connection.executemany(
             'INSERT INTO prosodyarchive (host, "user", store, "key", "when", "with", type, value)'
-            " VALUES (?, ?, 'archive', ?, ?, ?, 'xml', ?)",
-            (
-                (HOST, owner, str(uuid.uuid4()), when, to, xml(owner, seq, to, body, "", ""))
-                for seq, to, body, when in rows
-            ),
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            prosody_rows(owner, rows),
         )
     connection.close()
+
+
+def prosody_pg(owner, rows):
+    for row in prosody_rows(owner, rows):
+        sys.stdout.write("\t".join(map(str, row)) + "\n")
 
 
 def ejabberd_pg(owner, rows):
@@ -75,6 +84,8 @@ def main():
         prosody(owner, rows)
     elif kind == "prosody-sql":
         prosody_sql(owner, rows, sys.argv[3])
+    elif kind == "prosody-pg":
+        prosody_pg(owner, rows)
     elif kind == "ejabberd-pg":
         ejabberd_pg(owner, rows)
     else:

@@ -1,7 +1,7 @@
-# Prosody from Debian with a private configuration: archive in its own files, or in SQLite.
+# Prosody from Debian with a private configuration: archive in its own files, in SQLite, or in a private PostgreSQL.
 # shellcheck shell=bash disable=SC2034
 
-# start_prosody internal|sql ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
+# start_prosody internal|sql|pg ACCOUNTS-FILE: sets PORT, PID, COMMAND, DURABILITY.
 start_prosody() {
     local storage=$1 accounts=$2 sql=
     new_dir
@@ -10,6 +10,11 @@ start_prosody() {
         sql='storage = { archive = "sql" }
 sql = { driver = "SQLite3", database = "'$DIR'/archive.sqlite" }'
         DURABILITY="durable at commit (SQLite defaults: rollback journal, synchronous=FULL, one transaction per archive entry)"
+    elif [ "$storage" = pg ]; then
+        start_postgres
+        sql='storage = { archive = "sql" }
+sql = { driver = "PostgreSQL", host = "127.0.0.1", port = '$SQL_PORT', database = "bench", username = "bench", password = "bench" }'
+        DURABILITY="durable at commit ($SQL_SETTINGS; one transaction per archive entry)"
     else
         DURABILITY="not synced: written to files, the kernel decides when they reach the disk"
     fi
