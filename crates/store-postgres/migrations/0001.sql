@@ -27,7 +27,8 @@ CREATE TABLE mammoth.settings (
     expires_after text
 );
 
--- The entries of one conversation that have a row are numbered low .. next, without gaps.
+-- A conversation is all that was said with one contact, a bare JID; and what was said with one of its full JIDs is a
+-- conversation too. The entries of each that have a row are numbered low .. next, without gaps.
 CREATE TABLE mammoth.conversations (
     archive uuid NOT NULL,
     contact uuid NOT NULL,
@@ -41,6 +42,8 @@ CREATE TABLE mammoth.entries (
     contact uuid NOT NULL,
     position bigint NOT NULL,
     contact_position bigint NOT NULL,
+    full_contact uuid,
+    full_contact_position bigint,
     stamp bigint NOT NULL,
     message_id bigint,
     retracted boolean NOT NULL DEFAULT false,
@@ -50,6 +53,8 @@ CREATE TABLE mammoth.entries (
     PRIMARY KEY (archive, position)
 )/*partitioned*/;
 CREATE UNIQUE INDEX entries_of_contact ON mammoth.entries (archive, contact, contact_position);
+CREATE UNIQUE INDEX entries_of_full_contact ON mammoth.entries (archive, full_contact, full_contact_position)
+    WHERE full_contact IS NOT NULL;
 CREATE INDEX entries_by_message_id ON mammoth.entries (archive, message_id, position) WHERE message_id IS NOT NULL;
 CREATE INDEX entries_by_foreign_id ON mammoth.entries (archive, sha256(foreign_id), position)
     WHERE foreign_id IS NOT NULL;

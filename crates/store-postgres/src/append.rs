@@ -148,7 +148,7 @@ struct Columns<'b> {
     first_stamp: Vec<i64>,
     last_stamp: Vec<i64>,
     bytes: Vec<i64>,
-    of_contact: (Vec<Key>, Vec<Key>, Vec<i64>),
+    of_conversation: (Vec<Key>, Vec<Key>, Vec<i64>),
     entry: EntryColumns<'b>,
 }
 
@@ -158,6 +158,8 @@ struct EntryColumns<'b> {
     position: Vec<i64>,
     contact: Vec<Key>,
     from_end: Vec<i64>,
+    full_contact: Vec<Option<Key>>,
+    full_from_end: Vec<Option<i64>>,
     stamp: Vec<i64>,
     with: Vec<&'b str>,
     message_id: Vec<Option<i64>>,
@@ -174,32 +176,39 @@ impl<'b> Columns<'b> {
         self.first_stamp.push(first.0);
         self.last_stamp.push(last.0);
         self.bytes.push(i64::try_from(batch.bytes()).unwrap_or(i64::MAX));
-        let bare: Vec<BareJid> = batch.entries.iter().map(|entry| entry.with.to_bare()).collect();
-        let contacts: Vec<Key> = bare.iter().map(Key::of).collect();
+        // Counted from the end, as `APPEND` wants it.
         let mut counts: HashMap<Key, i64> = HashMap::new();
-        for contact in &contacts {
-            *counts.entry(*contact).or_default() += 1;
-        }
-        let mut left = counts.clone();
+        let mut counted = |key: Key| {
+            let count = counts.entry(key).or_default();
+            *count += 1;
+            (key, *count)
+        };
+        let places = batch.entries.iter().rev().map(|entry| {
+            let bare = entry.with.to_bare();
+            let contact = counted(Key::of(&bare));
+            let full_contact = (!entry.with.is_bare()).then(|| counted(Key::of(&entry.with)));
+            (bare, contact, full_contact)
+        });
+        let places: Vec<_> = places.collect();
         let to = &mut self.entry;
-        let named = bare.iter().zip(&contacts);
-        for (i, (entry, (bare, contact))) in (0..).zip(batch.entries.iter().zip(named)) {
-            let left = left.entry(*contact).or_default();
+        let placed = batch.entries.iter().zip(places.iter().rev());
+        for (i, (entry, (bare, (contact, from_end), full_contact))) in (0..).zip(placed) {
             to.archive.push(batch.archive);
             to.position.push(batch.expected.offset(i).0);
             to.contact.push(*contact);
-            to.from_end.push(*left);
+            to.from_end.push(*from_end);
+            to.full_contact.push(full_contact.map(|(key, _)| key));
+            to.full_from_end.push(full_contact.map(|(_, from_end)| from_end));
             to.stamp.push(entry.stamp.0);
             to.with.push(entry.with.as_str());
             to.message_id.push(entry.message_id.as_deref().map(|id| message_key(bare, id)));
             to.foreign_id.push(entry.foreign_id.as_deref().map(str::as_bytes));
             to.stanza.push(&entry.stanza);
-            *left -= 1;
         }
         for (contact, count) in counts {
-            self.of_contact.0.push(batch.archive);
-            self.of_contact.1.push(contact);
-            self.of_contact.2.push(count);
+            self.of_conversation.0.push(batch.archive);
+            self.of_conversation.1.push(contact);
+            self.of_conversation.2.push(count);
         }
     }
 }
@@ -220,13 +229,15 @@ async fn write(session: &Session, batches: &[&Batch]) -> Result<Found, Failure> 
                 &all.first_stamp,
                 &all.last_stamp,
                 &all.bytes,
-                &all.of_contact.0,
-                &all.of_contact.1,
-                &all.of_contact.2,
+                &all.of_conversation.0,
+                &all.of_conversation.1,
+                &all.of_conversation.2,
                 &entry.archive,
                 &entry.position,
                 &entry.contact,
                 &entry.from_end,
+                &entry.full_contact,
+                &entry.full_from_end,
                 &entry.stamp,
                 &entry.with,
                 &entry.message_id,

@@ -2,17 +2,17 @@
 //! entry can be, and none is kept in every row; what the JID was is left to the columns that hold it.
 
 use bytes::{BufMut, BytesMut};
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-/// The key of a bare JID: an archive's, a contact's or an account's.
+/// The key of a JID: an archive's, a contact's or an account's, which are bare, or a contact's full one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; 16]);
 
 impl Key {
     /// The key of `jid`.
-    pub fn of(jid: &BareJid) -> Key {
+    pub fn of(jid: &Jid) -> Key {
         Key(first(&Sha256::digest(jid.as_str().as_bytes())))
     }
 

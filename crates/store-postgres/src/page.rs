@@ -16,7 +16,7 @@ use crate::append::head_of;
 use crate::failure::Failure;
 use crate::key::Key;
 use crate::session::{Param, Session, column};
-use crate::sql;
+use crate::sql::{self, OfConversation};
 
 /// What an attempt answers: nothing to be said of the session, whatever is said of the query.
 type Answer<T> = Result<Result<T, StoreError>, Failure>;
@@ -28,9 +28,7 @@ enum Rows {
     /// At these positions.
     Range(i64, i64),
     /// At these places of a conversation.
-    OfContact(Key, i64, i64),
-    /// So many after so many of those with a full JID, at these places of a conversation; of so many in all.
-    OfFullJid { contact: Key, with: Jid, places: (i64, i64), skip: u64, take: u64, of: u64 },
+    OfConversation(Conversation, i64, i64),
     /// At each of these positions.
     At(Vec<i64>),
 }
@@ -44,7 +42,8 @@ struct Plan {
 
 /// Reads a page.
 pub async fn page(session: &Session, archive: Key, query: &Query<Position>) -> Answer<Page<StoredEntry>> {
-    let contact = query.filter.with.as_ref().map(|with| Key::of(&with.to_bare()));
+    let with = query.filter.with.as_ref();
+    let contact = with.map(Key::of);
     let found = match contact {
         None => {
             session.statement(sql::HEAD).await?;
@@ -59,7 +58,7 @@ pub async fn page(session: &Session, archive: Key, query: &Query<Position>) -> A
             second(session.run(sql::BEGIN_SNAPSHOT), head).await?
         }
     };
-    let reading = Reading { session, archive, ends: Ends::of(found.as_ref(), contact)? };
+    let reading = Reading { session, archive, ends: Ends::of(found.as_ref(), with)? };
     if let Some(position) = query.named().copied().find(|position| !reading.ends.head.holds(*position)) {
         session.run(sql::COMMIT).await?;
         return Ok(Err(StoreError::NotFound(position)));
@@ -83,30 +82,35 @@ struct Ends {
     head: Head,
     /// Rows before this position have been deleted.
     removed: Position,
-    /// The key of the contact, and the places of its entries that have a row.
+    /// The conversation asked for: that with a contact, or with one full JID of it.
     conversation: Option<Conversation>,
 }
 
 #[derive(Clone, Copy)]
 struct Conversation {
     contact: Key,
+    /// Its statements.
+    sql: &'static OfConversation,
+    /// The places of its entries that have a row.
     low: i64,
     next: i64,
 }
 
 impl Ends {
-    fn of(row: Option<&Row>, contact: Option<Key>) -> Result<Ends, Failure> {
+    fn of(row: Option<&Row>, with: Option<&Jid>) -> Result<Ends, Failure> {
+        let mut conversation = with.map(|with| Conversation {
+            contact: Key::of(with),
+            sql: if with.is_bare() { &sql::OF_CONTACT } else { &sql::OF_FULL_CONTACT },
+            low: 0,
+            next: 0,
+        });
         let Some(row) = row else {
-            let conversation = contact.map(|contact| Conversation { contact, low: 0, next: 0 });
             return Ok(Ends { head: Head::NEW, removed: Position::START, conversation });
         };
-        let conversation = match contact {
-            None => None,
-            Some(contact) => {
-                let (low, next): (Option<i64>, Option<i64>) = (column(row, 4)?, column(row, 5)?);
-                Some(Conversation { contact, low: low.unwrap_or(0), next: next.unwrap_or(0) })
-            }
-        };
+        if let Some(conversation) = &mut conversation {
+            let (low, next): (Option<i64>, Option<i64>) = (column(row, 4)?, column(row, 5)?);
+            (conversation.low, conversation.next) = (low.unwrap_or(0), next.unwrap_or(0));
+        }
         Ok(Ends { head: head_of(row, 0)?, removed: Position(column(row, 3)?), conversation })
     }
 }
@@ -200,7 +204,7 @@ impl Reading<'_> {
         conversation: Conversation,
     ) -> Result<Plan, Failure> {
         let Query { filter, page } = query;
-        let Conversation { contact, low, next } = conversation;
+        let Conversation { low, next, .. } = conversation;
         let first = (self.ends.head.first > self.ends.removed).then_some(self.ends.head.first);
         let cursor = match page.start {
             PageStart::After(position) | PageStart::Before(position) => Some(position),
@@ -223,41 +227,29 @@ impl Reading<'_> {
             _ => cursor?.0,
         };
         let cursor = cursor.clamp(from, to);
-        match filter.with.as_ref().filter(|with| !with.is_bare()) {
-            None => {
-                let count = as_u64(to.saturating_sub(from));
-                let (start, end, complete) = window(page, count, as_u64(cursor.saturating_sub(from)));
-                let place = |rank| from.saturating_add(as_i64(rank));
-                let rows =
-                    if start < end { Rows::OfContact(contact, place(start), place(end)) } else { Rows::None };
-                Ok(Plan { rows, count, index: start, complete })
-            }
-            Some(with) => {
-                let (count, rank) = self.count_full_jid(contact, with, from, to, cursor).await?;
-                let (start, end, complete) = window(page, count, rank);
-                let rows = if start < end {
-                    let (skip, take, with) = (start, end.saturating_sub(start), with.clone());
-                    Rows::OfFullJid { contact, with, places: (from, to), skip, take, of: count }
-                } else {
-                    Rows::None
-                };
-                Ok(Plan { rows, count, index: start, complete })
-            }
-        }
+        let count = as_u64(to.saturating_sub(from));
+        let (start, end, complete) = window(page, count, as_u64(cursor.saturating_sub(from)));
+        let place = |rank| from.saturating_add(as_i64(rank));
+        let rows = if start < end {
+            Rows::OfConversation(conversation, place(start), place(end))
+        } else {
+            Rows::None
+        };
+        Ok(Plan { rows, count, index: start, complete })
     }
 
     /// The first place of a conversation at `position` or later, and whether it is there exactly; without a
     /// position, `otherwise`.
     async fn seek_position(
         &self,
-        Conversation { contact, low, next }: Conversation,
+        Conversation { contact, sql, low, next }: Conversation,
         position: Option<Position>,
         otherwise: i64,
     ) -> Result<(i64, bool), Failure> {
         match position {
             Some(Position(position)) if low < next => {
                 let asked: [Param<'_>; 5] = [&self.archive, &contact, &low, &next, &position];
-                let row = self.session.row(sql::SEEK_POSITION_OF_CONTACT, &asked).await?;
+                let row = self.session.row(sql.seek_position, &asked).await?;
                 let row = row.ok_or_else(missing)?;
                 // An entry that waits to be deleted, or one of before, may stand outside.
                 Ok((column(&row, 0)?, column(&row, 1)?))
@@ -269,35 +261,18 @@ impl Reading<'_> {
     /// The first place of a conversation stamped at `stamp` or later; without a stamp, `otherwise`.
     async fn seek_stamp_of(
         &self,
-        Conversation { contact, low, next }: Conversation,
+        Conversation { contact, sql, low, next }: Conversation,
         stamp: Option<Timestamp>,
         otherwise: i64,
     ) -> Result<i64, Failure> {
         match stamp {
             Some(Timestamp(stamp)) if low < next => {
                 let asked: [Param<'_>; 5] = [&self.archive, &contact, &low, &next, &stamp];
-                let row = self.session.row(sql::SEEK_STAMP_OF_CONTACT, &asked).await?;
+                let row = self.session.row(sql.seek_stamp, &asked).await?;
                 column(&row.ok_or_else(missing)?, 0)
             }
             _ => Ok(otherwise),
         }
-    }
-
-    /// How many entries at these places are with a full JID, and how many of them before `cursor`.
-    async fn count_full_jid(
-        &self,
-        contact: Key,
-        with: &Jid,
-        from: i64,
-        to: i64,
-        cursor: i64,
-    ) -> Result<(u64, u64), Failure> {
-        if from >= to {
-            return Ok((0, 0));
-        }
-        let asked: [Param<'_>; 6] = [&self.archive, &contact, &from, &to, &with.as_str(), &cursor];
-        let row = self.session.row(sql::COUNT_FULL_JID, &asked).await?.ok_or_else(missing)?;
-        Ok((as_u64(column(&row, 0)?), as_u64(column(&row, 1)?)))
     }
 
     /// Named entries are few: they are looked at one by one.
@@ -343,25 +318,9 @@ impl Reading<'_> {
             Rows::Range(from, to) => {
                 (to.saturating_sub(from), self.last_rows(sql::ENTRIES, &[&archive, &from, &to]).await?)
             }
-            Rows::OfContact(contact, from, to) => {
+            Rows::OfConversation(Conversation { contact, sql, .. }, from, to) => {
                 let asked: [Param<'_>; 4] = [&archive, &contact, &from, &to];
-                (to.saturating_sub(from), self.last_rows(sql::ENTRIES_OF_CONTACT, &asked).await?)
-            }
-            Rows::OfFullJid { contact, with, places: (from, to), skip, take, of } => {
-                let from_end = of.saturating_sub(skip).saturating_sub(take);
-                let backwards = from_end < skip;
-                let skip = as_i64(if backwards { from_end } else { skip });
-                let take = as_i64(take);
-                let with = with.as_str();
-                let asked: [Param<'_>; 7] = [&archive, &contact, &from, &to, &with, &skip, &take];
-                let found = if backwards {
-                    let mut found = self.last_rows(sql::ENTRIES_OF_FULL_JID_BACKWARDS, &asked).await?;
-                    found.reverse();
-                    found
-                } else {
-                    self.last_rows(sql::ENTRIES_OF_FULL_JID, &asked).await?
-                };
-                (take, found)
+                (to.saturating_sub(from), self.last_rows(sql.entries, &asked).await?)
             }
             Rows::At(positions) => (
                 as_i64(positions.len() as u64),

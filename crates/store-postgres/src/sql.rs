@@ -81,8 +81,8 @@ pub const MAKE_ARCHIVES: &str = "INSERT INTO mammoth.archives (archive, owner) \
 /// were written.
 ///
 /// Parameters 1 to 6 are the batches (archive, expected position, entries, first and last stamp, bytes); 7 to 9
-/// how many entries each has for each contact; 10 to 18 the entries, with how many of the same batch and contact
-/// stand from each to the end, itself included.
+/// how many entries each has for each conversation; 10 to 20 the entries, with how many of the same batch and contact
+/// stand from each to the end, itself included, and the same for its full JID if it is with one.
 pub const APPEND: &str = r#"
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
@@ -104,14 +104,16 @@ WITH asked AS MATERIALIZED (
     ON CONFLICT (archive, contact) DO UPDATE SET next = c.next + EXCLUDED.next
     RETURNING c.archive, c.contact, c.next
 ), written AS (
-    INSERT INTO mammoth.entries (archive, position, contact, contact_position, stamp, with_jid, message_id,
-        foreign_id, stanza)
-    SELECT e.archive, e.position, e.contact, c.next - e.from_end, e.stamp, e.with_jid, e.message_id,
-        e.foreign_id, e.stanza
-    FROM unnest($10::uuid[], $11::int8[], $12::uuid[], $13::int8[], $14::int8[], $15::text[], $16::int8[],
-        $17::bytea[], $18::bytea[])
-        AS e (archive, position, contact, from_end, stamp, with_jid, message_id, foreign_id, stanza)
+    INSERT INTO mammoth.entries (archive, position, contact, contact_position, full_contact, full_contact_position,
+        stamp, with_jid, message_id, foreign_id, stanza)
+    SELECT e.archive, e.position, e.contact, c.next - e.from_end, e.full_contact, f.next - e.full_from_end,
+        e.stamp, e.with_jid, e.message_id, e.foreign_id, e.stanza
+    FROM unnest($10::uuid[], $11::int8[], $12::uuid[], $13::int8[], $14::uuid[], $15::int8[], $16::int8[],
+        $17::text[], $18::int8[], $19::bytea[], $20::bytea[])
+        AS e (archive, position, contact, from_end, full_contact, full_from_end, stamp, with_jid, message_id,
+            foreign_id, stanza)
     JOIN counted c ON c.archive = e.archive AND c.contact = e.contact
+    LEFT JOIN counted f ON f.archive = e.archive AND f.contact = e.full_contact
 )
 SELECT l.archive, l.first, l.next, l.last_stamp, h.archive IS NOT NULL
 FROM locked l LEFT JOIN heads h ON h.archive = l.archive
@@ -130,31 +132,11 @@ macro_rules! entries {
 /// Entries by their positions.
 pub const ENTRIES: &str =
     entries!("WHERE e.archive = $1 AND e.position >= $2 AND e.position < $3 ORDER BY e.position");
-/// Entries by their places in one conversation.
-pub const ENTRIES_OF_CONTACT: &str = entries!(
-    "WHERE e.archive = $1 AND e.contact = $2 AND e.contact_position >= $3 AND e.contact_position < $4 \
-     ORDER BY e.contact_position"
-);
-/// Entries of one conversation with one full JID: so many, after so many.
-pub const ENTRIES_OF_FULL_JID: &str = entries!(
-    "WHERE e.archive = $1 AND e.contact = $2 AND e.contact_position >= $3 AND e.contact_position < $4 \
-     AND e.with_jid = $5 ORDER BY e.contact_position OFFSET $6 LIMIT $7"
-);
-/// The same, counted from the end.
-pub const ENTRIES_OF_FULL_JID_BACKWARDS: &str = entries!(
-    "WHERE e.archive = $1 AND e.contact = $2 AND e.contact_position >= $3 AND e.contact_position < $4 \
-     AND e.with_jid = $5 ORDER BY e.contact_position DESC OFFSET $6 LIMIT $7"
-);
 /// Entries at some positions.
 pub const ENTRIES_AT: &str = entries!("WHERE e.archive = $1 AND e.position = ANY ($2) ORDER BY e.position");
 /// What filters need to know of entries at some positions.
 pub const FACTS_AT: &str = "SELECT position, with_jid, stamp FROM mammoth.entries \
     WHERE archive = $1 AND position = ANY ($2) ORDER BY position";
-/// How many entries of one conversation have one full JID: in all, and before a place.
-pub const COUNT_FULL_JID: &str = "SELECT count(*), count(*) FILTER (WHERE contact_position < $6) \
-    FROM mammoth.entries WHERE archive = $1 AND contact = $2 AND contact_position >= $3 \
-    AND contact_position < $4 AND with_jid = $5";
-
 /// The first position of $2 .. $3 with a stamp of at least $4, or $3; nothing when an entry is missing.
 pub const SEEK_STAMP: &str = r#"
 WITH RECURSIVE seek (low, high) AS (
@@ -169,43 +151,68 @@ WITH RECURSIVE seek (low, high) AS (
 )
 SELECT low FROM seek WHERE low = high
 "#;
-/// The first place of $3 .. $4 in a conversation with a stamp of at least $5, or $4; nothing when one is missing.
-pub const SEEK_STAMP_OF_CONTACT: &str = r#"
-WITH RECURSIVE seek (low, high) AS (
-    SELECT $3::int8, $4::int8
-    UNION ALL
-    SELECT CASE WHEN e.stamp < $5::int8 THEN s.middle + 1 ELSE s.low END,
-        CASE WHEN e.stamp < $5::int8 THEN s.high ELSE s.middle END
-    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s
-    CROSS JOIN LATERAL (
-        SELECT stamp FROM mammoth.entries
-        WHERE archive = $1 AND contact = $2 AND contact_position = s.middle LIMIT 1
-    ) e
-)
-SELECT low FROM seek WHERE low = high
-"#;
-/// The first place of $3 .. $4 in a conversation at position $5 or later, or $4; nothing when one is missing. When
-/// the entry at that position is of the conversation, it says so itself, and the second column is true. (The inner
-/// select keeps the planner from looking for it among all entries of the contact.)
-pub const SEEK_POSITION_OF_CONTACT: &str = r#"
-WITH RECURSIVE here AS MATERIALIZED (
-    SELECT contact_position FROM (
-        SELECT contact, contact_position FROM mammoth.entries
-        WHERE archive = $1 AND position = $5::int8 LIMIT 1
-    ) e WHERE contact = $2
-), seek (low, high) AS (
-    SELECT $3::int8, $4::int8 WHERE NOT EXISTS (SELECT 1 FROM here)
-    UNION ALL
-    SELECT CASE WHEN e.position < $5::int8 THEN s.middle + 1 ELSE s.low END,
-        CASE WHEN e.position < $5::int8 THEN s.high ELSE s.middle END
-    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s
-    CROSS JOIN LATERAL (
-        SELECT position FROM mammoth.entries
-        WHERE archive = $1 AND contact = $2 AND contact_position = s.middle LIMIT 1
-    ) e
-)
-SELECT contact_position, true FROM here UNION ALL SELECT low, false FROM seek WHERE low = high
-"#;
+/// What is asked of one conversation; the columns that number its entries make the difference between contacts and
+/// full JIDs.
+#[derive(Debug)]
+pub struct OfConversation {
+    /// Entries by their places.
+    pub entries: &'static str,
+    /// The first place of $3 .. $4 with a stamp of at least $5, or $4; nothing when one is missing.
+    pub seek_stamp: &'static str,
+    /// The first place of $3 .. $4 at position $5 or later, or $4; nothing when one is missing. When the entry at
+    /// that position is of the conversation, it says so itself, and the second column is true. (The inner select
+    /// keeps the planner from looking for it among all entries of the conversation.)
+    pub seek_position: &'static str,
+}
+
+macro_rules! of_conversation {
+    ($contact:literal, $place:literal) => {
+        OfConversation {
+            entries: concat!(
+                "SELECT e.position, e.with_jid, e.stamp, e.stanza, e.foreign_id, e.retracted \
+                 FROM mammoth.entries e WHERE e.archive = $1 AND e.", $contact, " = $2 AND e.", $place,
+                " >= $3 AND e.", $place, " < $4 ORDER BY e.", $place
+            ),
+            seek_stamp: concat!(
+                "WITH RECURSIVE seek (low, high) AS ( \
+                    SELECT $3::int8, $4::int8 \
+                    UNION ALL \
+                    SELECT CASE WHEN e.stamp < $5::int8 THEN s.middle + 1 ELSE s.low END, \
+                        CASE WHEN e.stamp < $5::int8 THEN s.high ELSE s.middle END \
+                    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s \
+                    CROSS JOIN LATERAL ( \
+                        SELECT stamp FROM mammoth.entries \
+                        WHERE archive = $1 AND ", $contact, " = $2 AND ", $place, " = s.middle LIMIT 1 \
+                    ) e \
+                ) SELECT low FROM seek WHERE low = high"
+            ),
+            seek_position: concat!(
+                "WITH RECURSIVE here AS MATERIALIZED ( \
+                    SELECT ", $place, " AS place FROM ( \
+                        SELECT ", $contact, ", ", $place, " FROM mammoth.entries \
+                        WHERE archive = $1 AND position = $5::int8 LIMIT 1 \
+                    ) e WHERE ", $contact, " = $2 \
+                ), seek (low, high) AS ( \
+                    SELECT $3::int8, $4::int8 WHERE NOT EXISTS (SELECT 1 FROM here) \
+                    UNION ALL \
+                    SELECT CASE WHEN e.position < $5::int8 THEN s.middle + 1 ELSE s.low END, \
+                        CASE WHEN e.position < $5::int8 THEN s.high ELSE s.middle END \
+                    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s \
+                    CROSS JOIN LATERAL ( \
+                        SELECT position FROM mammoth.entries \
+                        WHERE archive = $1 AND ", $contact, " = $2 AND ", $place, " = s.middle LIMIT 1 \
+                    ) e \
+                ) \
+                SELECT place, true FROM here UNION ALL SELECT low, false FROM seek WHERE low = high"
+            ),
+        }
+    };
+}
+
+/// With a contact.
+pub static OF_CONTACT: OfConversation = of_conversation!("contact", "contact_position");
+/// With one full JID.
+pub static OF_FULL_CONTACT: OfConversation = of_conversation!("full_contact", "full_contact_position");
 
 /// The newest entry with a foreign id.
 pub const LOCATE: &str = "SELECT e.position FROM mammoth.archives a \
@@ -240,9 +247,12 @@ pub const MOVE_FIRST: &str = "UPDATE mammoth.archives SET first = $2 WHERE archi
 pub const REMOVE: &str = r#"
 WITH gone AS (
     DELETE FROM mammoth.entries WHERE archive = $1 AND position >= $2 AND position < $3
-    RETURNING contact, contact_position, octet_length(stanza) AS bytes
+    RETURNING contact, contact_position, full_contact, full_contact_position, octet_length(stanza) AS bytes
 ), done AS MATERIALIZED (
-    SELECT contact, max(contact_position) + 1 AS low FROM gone GROUP BY contact
+    SELECT contact, max(place) + 1 AS low FROM (
+        SELECT contact, contact_position AS place FROM gone
+        UNION ALL SELECT full_contact, full_contact_position FROM gone WHERE full_contact IS NOT NULL
+    ) places GROUP BY contact
 ), ended AS (
     DELETE FROM mammoth.conversations c USING done d
     WHERE c.archive = $1 AND c.contact = d.contact AND c.next = d.low

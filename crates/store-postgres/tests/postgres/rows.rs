@@ -12,7 +12,7 @@ use crate::contract::open;
 
 fn entry(n: i64) -> NewEntry {
     NewEntry {
-        with: Jid::new(&format!("b{}@two.example/x", n % 7)).unwrap(),
+        with: Jid::new(&format!("b{}@two.example/{}", n % 7, n % 2)).unwrap(),
         stamp: Timestamp(n),
         stanza: Bytes::from(format!("<message>secret {n}</message>")),
         message_id: Some(n.to_string()),
@@ -40,15 +40,16 @@ async fn rows_follow_the_first_position() {
             .unwrap();
     }
     store.append(&other, Position(0), (0..10).map(entry).collect()).await.unwrap();
-    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (5010, 14));
+    // Seven contacts and two resources of each; of the other, ten entries have as many full JIDs.
+    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (5010, 21 + 17));
 
     assert_eq!(store.expire(&owner, Cut::KeepNewest(3)).await.unwrap(), 4997);
     store.settled().await;
-    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (13, 10));
+    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (13, 6 + 17));
 
     store.append(&owner, Position(5000), (5000..5100).map(entry).collect()).await.unwrap();
     store.purge(&owner).await.unwrap();
-    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (10, 7));
+    assert_eq!((count(&client, "entries").await, count(&client, "conversations").await), (10, 17));
     assert_eq!(count(&client, "archives WHERE bytes <> 0 AND owner = 'a@one.example'").await, 0);
     store.settled().await;
     let vacuumed = count(&client, "archives, pg_stat_user_tables t WHERE t.vacuum_count > 0").await;
@@ -88,16 +89,27 @@ async fn a_damaged_archive_is_called_corrupt() {
     assert!(matches!(page, Err(mammoth_archive::StoreError::Corrupt(_))), "{page:?}");
 }
 
-/// How many index entries all indexes have given out.
-async fn index_entries_read(client: &tokio_postgres::Client, sessions: i64) -> i64 {
-    // A session adds its share when it ends: until no more than these are left.
+/// A figure of the server's, when no more than so many sessions are open: each adds its share when it ends.
+async fn figure(client: &tokio_postgres::Client, what: &str, sessions: i64) -> i64 {
     let open = "SELECT count(*) FROM pg_stat_activity \
         WHERE application_name = 'mammoth' AND datname = current_database()";
     while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > sessions {
         tokio::task::yield_now().await;
     }
+    client.query_one(what, &[]).await.unwrap().get(0)
+}
+
+/// How many index entries all indexes have given out.
+async fn index_entries_read(client: &tokio_postgres::Client, sessions: i64) -> i64 {
     let read = "SELECT coalesce(sum(idx_tup_read), 0)::int8 FROM pg_stat_user_indexes";
-    client.query_one(read, &[]).await.unwrap().get(0)
+    figure(client, read, sessions).await
+}
+
+/// How many pages of tables and indexes were looked at.
+async fn pages_touched(client: &tokio_postgres::Client) -> i64 {
+    let touched = "SELECT coalesce(sum(coalesce(heap_blks_read, 0) + coalesce(heap_blks_hit, 0) \
+        + coalesce(idx_blks_read, 0) + coalesce(idx_blks_hit, 0)), 0)::int8 FROM pg_statio_user_tables";
+    figure(client, touched, 0).await
 }
 
 /// However large the archive, and though the statements were planned while it was empty: a page reads its own entries
@@ -113,9 +125,11 @@ async fn a_page_reads_little_more_than_itself() {
     let with = Some(Jid::new("b3@two.example").unwrap());
     let range = Filter { start: Some(Timestamp(3000)), end: Some(Timestamp(9000)), ..Filter::default() };
     let bare = Filter { with: with.clone(), ..Filter::default() };
+    let full = Filter { with: Some(entry(3).with), ..Filter::default() };
+    let full_range = Filter { with: Some(entry(3).with), ..range.clone() };
     let both = Filter { with, ..range.clone() };
     let between = Filter { after: Some(Position(700)), before: Some(Position(9000)), ..bare.clone() };
-    let (own, other) = (Position(6996), Position(7000));
+    let (own, full_own, other) = (Position(6996), Position(6989), Position(7000));
     let queries = [
         (Filter::default(), PageStart::Last),
         (Filter::default(), PageStart::Before(other)),
@@ -128,6 +142,12 @@ async fn a_page_reads_little_more_than_itself() {
         (bare, PageStart::Before(other)),
         (both, PageStart::Last),
         (between, PageStart::First),
+        (full.clone(), PageStart::First),
+        (full.clone(), PageStart::Last),
+        (full.clone(), PageStart::Index(400)),
+        (full.clone(), PageStart::After(full_own)),
+        (full, PageStart::Before(other)),
+        (full_range, PageStart::Last),
     ];
     let query = |(filter, start): &(Filter<Position>, PageStart<Position>)| Query {
         filter: filter.clone(),
@@ -159,5 +179,67 @@ async fn a_page_reads_little_more_than_itself() {
         let read = index_entries_read(&client, 0).await - before;
         assert_eq!(page.entries.len(), MAX, "{case:?}");
         assert!((10..200).contains(&read), "{case:?} reads {read} index entries");
+    }
+}
+
+/// A page with a full JID, its count and its index cost no more in a large archive than in a small one, but for the
+/// steps of the halving.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_with_a_full_jid_touches_no_more_when_the_archive_is_large() {
+    const SMALL: i64 = 2_000;
+    const LARGE: i64 = 60_000;
+    let Some(cluster) = shared("a_page_with_a_full_jid_touches_no_more_when_the_archive_is_large") else {
+        return;
+    };
+    let config = Config { readers: 1, writers: 1, partitions: 1, ..cluster.database().await };
+    let client = cluster.client(config.database.as_deref().unwrap()).await;
+    let owner = BareJid::new("a@one.example").unwrap();
+    drop(open(&config).await);
+    // Nobody else is to look at them meanwhile.
+    for table in ["archives", "conversations", "entries"] {
+        let quiet = format!("ALTER TABLE mammoth.{table} SET (autovacuum_enabled = false)");
+        client.batch_execute(&quiet).await.unwrap();
+    }
+    let cases = |depth: i64| {
+        let full = Filter { with: Some(entry(3).with), ..Filter::default() };
+        let (start, end) = (Some(Timestamp(depth / 4)), Some(Timestamp(depth / 2)));
+        let (own, other) = (Position(depth / 28 * 14 + 3), Position(depth / 2));
+        let filter = Filter { start, end, ..full.clone() };
+        [
+            (full.clone(), PageStart::First, 0),
+            (full.clone(), PageStart::First, 20),
+            (full.clone(), PageStart::Last, 20),
+            (full.clone(), PageStart::Index(u64::try_from(depth / 28).unwrap()), 20),
+            (full.clone(), PageStart::After(own), 20),
+            (full, PageStart::Before(other), 20),
+            (filter, PageStart::Last, 20),
+        ]
+    };
+    let mut touched = [Vec::new(), Vec::new()];
+    let mut at = 0;
+    for (depth, touched) in [SMALL, LARGE].into_iter().zip(&mut touched) {
+        let store = open(&config).await;
+        while at < depth {
+            let to = (at + 2000).min(depth);
+            store.append(&owner, Position(at), (at..to).map(entry).collect()).await.unwrap();
+            at = to;
+        }
+        drop(store);
+        for (filter, start, max) in cases(depth) {
+            let before = pages_touched(&client).await;
+            let store = open(&config).await;
+            let page = PageRequest { max, start: start.clone() };
+            let page = store.page(&owner, Query { filter: filter.clone(), page }).await.unwrap();
+            drop(store);
+            touched.push(pages_touched(&client).await - before);
+            assert_eq!(page.entries.len(), max, "{start:?}");
+            if filter.start.is_none() {
+                let count = (0..depth).filter(|n| n % 14 == 3).count();
+                assert_eq!(page.count, count as u64, "{start:?} of {depth}");
+            }
+        }
+    }
+    for (small, large) in touched[0].iter().zip(&touched[1]) {
+        assert!(*small > 3 && *large <= 2 * small + 20, "touched {touched:?}");
     }
 }
