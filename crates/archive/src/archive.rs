@@ -1,5 +1,5 @@
 //! The archive as everybody above calls it: a store, its ids, and the limits on a page. Which messages come
-//! here is left to `wire` and `server`; where they lie to the store.
+//! here is left to `wire` and `server`; where they lie to the store; letting old ones go to `expiry`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,11 +10,8 @@ use jid::{BareJid, Jid};
 use crate::entry::{Entry, Head, NewEntry, Position, StoredEntry, Timestamp};
 use crate::id::{IdKey, IdMint, StanzaId};
 use crate::query::{Filter, Page, PageRequest, PageStart, Query};
-use crate::retention::{ExpiresAfter, Quota};
-use crate::store::{ArchiveInfo, ArchiveStore, Cut, StoreError};
+use crate::store::{ArchiveStore, Cut, StoreError};
 
-/// How many archives one step of an expiry asks the store for.
-const EXPIRY_STEP: usize = 1000;
 /// How many entries with the same message id a retraction looks at, newest first.
 const RETRACT_CANDIDATES_MAX: usize = 16;
 
@@ -108,19 +105,6 @@ pub struct Metadata {
     pub start: (StanzaId, Timestamp),
     /// The newest entry.
     pub end: (StanzaId, Timestamp),
-}
-
-/// What one expiry did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expired {
-    /// Archives that lost entries.
-    pub archives: u64,
-    /// Entries that went.
-    pub entries: u64,
-    /// Of those, the entries that went for a quota rather than their age.
-    pub by_quota: u64,
-    /// How late the latest of them went, in seconds past its time.
-    pub lag_seconds: u64,
 }
 
 /// A store with its ids and limits.
@@ -259,9 +243,10 @@ impl Archive {
         Ok(first.zip(last).map(|(first, last)| Metadata { start: edge(first), end: edge(last) }))
     }
 
-    /// Replaces an entry of a conversation by a tombstone (XEP-0424): the newest whose message id is
-    /// `message_id` and which `is_it` accepts (that its author is the one who retracts is the caller's to
-    /// check). Answers whether there was one. What is a tombstone already stays as it is.
+    /// Replaces an entry of a conversation by a tombstone (XEP-0424): the newest that `is_it` accepts of those
+    /// that the store finds under `message_id`. The store may find a few others too, for it goes by a hash: `is_it`
+    /// must compare the message id of the stanza as well as see that its author is the one who retracts. Answers
+    /// whether there was one. What is a tombstone already stays as it is.
     ///
     /// # Errors
     /// When the store cannot read or write.
@@ -319,63 +304,6 @@ impl Archive {
             }
         };
         Ok(self.store.expire(owner, cut).await?)
-    }
-
-    /// Lets go what every archive no longer keeps at `now`: by its own period or else by `default`, and by
-    /// `quota`. Goes through the archives in bounded steps.
-    ///
-    /// # Errors
-    /// The store's first error; what went before it has gone.
-    pub async fn expire(
-        &self,
-        now: Timestamp,
-        default: ExpiresAfter,
-        quota: Quota,
-    ) -> Result<Expired, StoreError> {
-        let mut report = Expired::default();
-        let mut after: Option<BareJid> = None;
-        loop {
-            let step = self.store.owners(after.as_ref(), EXPIRY_STEP).await?;
-            let Some(last) = step.last() else { return Ok(report) };
-            after = Some(last.owner.clone());
-            for info in step.iter().filter(|info| info.head.count() > 0) {
-                let (by_age, by_quota) = self.expire_one(info, now, default, quota, &mut report).await?;
-                report.entries += by_age + by_quota;
-                report.by_quota += by_quota;
-                report.archives += u64::from(by_age + by_quota > 0);
-            }
-        }
-    }
-
-    async fn expire_one(
-        &self,
-        info: &ArchiveInfo,
-        now: Timestamp,
-        default: ExpiresAfter,
-        quota: Quota,
-        report: &mut Expired,
-    ) -> Result<(u64, u64), StoreError> {
-        let mut by_age = 0;
-        let mut by_quota = 0;
-        if let (Some(cut_off), Some(oldest)) =
-            (info.expires_after.unwrap_or(default).cut_off(now), info.first_stamp)
-            && oldest < cut_off
-        {
-            by_age = self.store.expire(&info.owner, Cut::Before(cut_off)).await?;
-            let lag = cut_off.0.saturating_sub(oldest.0) / 1_000_000;
-            report.lag_seconds = report.lag_seconds.max(u64::try_from(lag).unwrap_or(0));
-        }
-        if let Some(entries) = quota.entries
-            && info.head.count() > entries
-        {
-            by_quota += self.store.expire(&info.owner, Cut::KeepNewest(entries)).await?;
-        }
-        if let Some(bytes) = quota.bytes
-            && info.bytes > bytes
-        {
-            by_quota += self.store.expire(&info.owner, Cut::KeepBytes(bytes)).await?;
-        }
-        Ok((by_age, by_quota))
     }
 }
 

@@ -26,6 +26,7 @@
 //! | [`retention`] | how long: [`ExpiresAfter`] and the cut-off it gives |
 //! | [`store`] | the port: [`ArchiveStore`], its contract in prose, [`StoreError`] by what the caller can do |
 //! | [`archive`] | [`Archive`]: a store plus ids plus limits; what everybody above calls |
+//! | [`expiry`] | which archives have something to let go, and letting it go, many at a time |
 //! | [`memory`] | [`MemoryStore`]: the contract in its plainest code, and the model every store is compared with |
 //!
 //! # Three ways to forget
@@ -36,6 +37,7 @@
 
 pub mod archive;
 pub mod entry;
+pub mod expiry;
 pub mod id;
 pub mod memory;
 pub mod prefs;

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use mammoth_archive::archive::Expired;
+use mammoth_archive::expiry::Expired;
 use mammoth_archive::{
     Archive, Arrival, Entry, ExpiresAfter, Filter, PageStart, Quota, SettingsChange, Timestamp,
 };

@@ -1,5 +1,5 @@
-//! What the archive does when its store forgets between two of the calls that one answer takes. Whole walks with
-//! events in between are left to `gaps`.
+//! What the archive does when its store forgets between two of the calls that one answer takes, and how many calls
+//! it has under way at a time. Whole walks with events in between are left to `gaps`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -8,19 +8,38 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jid::BareJid;
+use mammoth_archive::expiry::UNDER_WAY_MAX;
 use mammoth_archive::{
-    Archive, ArchiveError, ArchiveInfo, ArchiveStore, Cut, Entry, Filter, Head, IdKey, MemoryStore, NewEntry,
-    Page, PageStart, Position, Query, Settings, SettingsChange, StanzaId, Stats, StoreError, StoredEntry,
-    Timestamp,
+    Archive, ArchiveError, ArchiveInfo, ArchiveStore, Cut, Entry, ExpiresAfter, Filter, Head, IdKey,
+    MemoryStore, NewEntry, Page, PageStart, Position, Query, Quota, Settings, SettingsChange, StanzaId,
+    Stats, StoreError, StoredEntry, Timestamp,
 };
 
 mod given;
-use given::{LIMITS, bare, everything, jid, query, run};
+use given::{LIMITS, SECOND, bare, everything, jid, query, run};
 
-/// A store in memory that expires this much right before its next page.
+/// A store in memory that expires this much right before its next page, counts the cuts under way, and does not
+/// take those of one owner.
 struct Meanwhile {
     inner: MemoryStore,
     cut: Mutex<Option<Cut>>,
+    cuts: Mutex<Cuts>,
+    full: Mutex<Option<BareJid>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cuts {
+    under_way: usize,
+    most: usize,
+    all: usize,
+}
+
+impl Meanwhile {
+    fn new() -> Arc<Meanwhile> {
+        let inner = MemoryStore::new(IdKey([7; 16]));
+        let (cut, cuts, full) = Default::default();
+        Arc::new(Meanwhile { inner, cut, cuts, full })
+    }
 }
 
 #[async_trait]
@@ -57,7 +76,21 @@ impl ArchiveStore for Meanwhile {
         self.inner.retract(owner, position, tombstone).await
     }
     async fn expire(&self, owner: &BareJid, cut: Cut) -> Result<u64, StoreError> {
-        self.inner.expire(owner, cut).await
+        {
+            let mut cuts = self.cuts.lock().unwrap();
+            cuts.all += 1;
+            cuts.under_way += 1;
+            cuts.most = cuts.most.max(cuts.under_way);
+        }
+        for _ in 0..owner.as_str().len() % 5 {
+            tokio::task::yield_now().await;
+        }
+        self.cuts.lock().unwrap().under_way -= 1;
+        let full = self.full.lock().unwrap().as_ref() == Some(owner);
+        match full {
+            true => Err(StoreError::refused("the disk is full")),
+            false => self.inner.expire(owner, cut).await,
+        }
     }
     async fn purge(&self, owner: &BareJid) -> Result<(), StoreError> {
         self.inner.purge(owner).await
@@ -78,7 +111,7 @@ impl ArchiveStore for Meanwhile {
 
 /// An archive of three entries with the same message id, the first of them imported; and its store.
 async fn three() -> (Archive, BareJid, Arc<Meanwhile>) {
-    let store = Arc::new(Meanwhile { inner: MemoryStore::new(IdKey([7; 16])), cut: Mutex::default() });
+    let store = Meanwhile::new();
     let owner = bare("romeo@montague.example");
     let entry = |i: i64| NewEntry {
         with: jid("juliet@capulet.example/x"),
@@ -118,5 +151,62 @@ fn a_retraction_is_not_lost_when_an_older_candidate_expires() {
         assert_eq!((left.len(), left[0].retracted), (1, true));
         *store.cut.lock().unwrap() = Some(Cut::KeepNewest(0));
         assert!(!archive.retract(&owner, &with, "m", |_| true, tombstone).await.unwrap(), "all have gone");
+    });
+}
+
+/// Many archives of two entries, stamped 10 and 30 s; every other one has been left empty of the first.
+async fn many(owners: usize) -> (Archive, Vec<BareJid>, Arc<Meanwhile>) {
+    let store = Meanwhile::new();
+    let owners: Vec<BareJid> = (0..owners).map(|i| bare(&format!("{i}@x.example"))).collect();
+    for (i, owner) in owners.iter().enumerate() {
+        let entry = |seconds: i64| NewEntry {
+            with: jid("juliet@capulet.example"),
+            stamp: Timestamp(seconds * SECOND),
+            stanza: Bytes::from_static(b"<message/>"),
+            message_id: None,
+            foreign_id: None,
+        };
+        let first = if i % 2 == 0 { 10 } else { 20 };
+        store.append(owner, Position(0), [entry(first), entry(30)].into()).await.unwrap();
+    }
+    (Archive::open(store.clone(), LIMITS).await.unwrap(), owners, store)
+}
+
+const NO_QUOTA: Quota = Quota { entries: None, bytes: None };
+
+#[test]
+fn many_archives_are_cut_at_a_time_and_only_those_that_are_due() {
+    run(async {
+        let (archive, owners, store) = many(3001).await;
+        let now = Timestamp(25 * SECOND);
+        let gone = archive.expire(now, ExpiresAfter::Seconds(10), NO_QUOTA).await.unwrap();
+        assert_eq!((gone.archives, gone.entries, gone.by_quota, gone.lag_seconds), (1501, 1501, 0, 5));
+        let cuts = *store.cuts.lock().unwrap();
+        assert_eq!((cuts.all, cuts.most, cuts.under_way), (1501, UNDER_WAY_MAX, 0));
+        for (i, owner) in owners.iter().enumerate() {
+            let head = store.head(owner).await.unwrap();
+            assert_eq!((head.first.0, head.next.0), (i64::from(i % 2 == 0), 2), "{owner}");
+        }
+        archive.expire(now, ExpiresAfter::Seconds(10), NO_QUOTA).await.unwrap();
+        assert_eq!(
+            store.cuts.lock().unwrap().all,
+            1501,
+            "nothing is due any more, and the store is not asked"
+        );
+    });
+}
+
+#[test]
+fn an_expiry_that_fails_ends_what_is_under_way_and_begins_no_more() {
+    run(async {
+        let (archive, owners, store) = many(3000).await;
+        *store.full.lock().unwrap() = Some(owners[0].clone());
+        let failed = archive.expire(Timestamp(25 * SECOND), ExpiresAfter::Seconds(10), NO_QUOTA).await;
+        assert!(matches!(failed, Err(StoreError::Refused(_))), "{failed:?}");
+        let cuts = *store.cuts.lock().unwrap();
+        assert!(cuts.under_way == 0 && cuts.all <= 2 * UNDER_WAY_MAX, "{} of 1500", cuts.all);
+        *store.full.lock().unwrap() = None;
+        let rest = archive.expire(Timestamp(25 * SECOND), ExpiresAfter::Seconds(10), NO_QUOTA).await.unwrap();
+        assert!(rest.entries >= 1500 - cuts.all as u64 && rest.entries < 1500, "{rest:?}");
     });
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mammoth_archive::{
-    ArchiveStore, Cut, Filter, NewEntry, PageRequest, PageStart, Position, Query, Timestamp,
+    Archive, ArchiveStore, ExpiresAfter, Filter, Limits, NewEntry, PageRequest, PageStart, Position, Query,
+    Quota, Timestamp,
 };
 use mammoth_store_embedded::{EmbeddedStore, Options};
 use tokio::sync::mpsc;
@@ -173,7 +174,7 @@ async fn quiet_pages(store: &Arc<EmbeddedStore>, owners: usize, when: &str) {
 /// Lets the oldest tenth go, while single messages are appended and pages are asked for.
 async fn expire(store: &Arc<EmbeddedStore>, dir: &Path, entries: u64, owners: usize, next: Vec<i64>) {
     let source = Source::new(1, entries);
-    let cut = Cut::Before(source.stamp(entries / 10));
+    let cut = source.stamp(entries / 10);
     let before = disk(dir);
     let stop = Arc::new(AtomicBool::new(false));
     let (beside, stopped) = (store.clone(), stop.clone());
@@ -183,20 +184,15 @@ async fn expire(store: &Arc<EmbeddedStore>, dir: &Path, entries: u64, owners: us
         runtime.block_on(beside_expiry(beside, stopped, owners, late, next))
     });
     let expiring = Start::now();
-    let mut gone = 0;
-    let mut numbers = 0..owners;
-    let mut set = JoinSet::new();
-    loop {
-        while set.len() < 512
-            && let Some(number) = numbers.next()
-        {
-            let store = store.clone();
-            set.spawn(async move { store.expire(&owner(number), cut).await.unwrap() });
-        }
-        let Some(one) = set.join_next().await else { break };
-        gone += one.unwrap();
-    }
-    println!("expired {gone} entries of {owners} archives in {:.2} s", expiring.elapsed().as_secs_f64());
+    let archive = Archive::open(store.clone(), Limits::default()).await.unwrap();
+    let no_quota = Quota { entries: None, bytes: None };
+    let gone = archive.expire(cut, ExpiresAfter::Seconds(0), no_quota).await.unwrap();
+    println!(
+        "expired {} entries of {} archives in {:.2} s",
+        gone.entries,
+        gone.archives,
+        expiring.elapsed().as_secs_f64()
+    );
     store.settle().await.unwrap();
     println!(
         "space back after {:.1} s: {} MB of {} MB",
