@@ -66,6 +66,8 @@ pub struct Server {
     pub ledger: Ledger,
     directory: tempfile::TempDir,
     options: Options,
+    /// The configuration's section on the store.
+    storage: String,
     running: Option<Running>,
     /// The lines of servers that ran before in the same place.
     earlier: Vec<String>,
@@ -149,6 +151,16 @@ impl Server {
 
     /// Starts a server.
     pub fn with(options: Options) -> Server {
+        Server::on(options, storage())
+    }
+
+    /// Starts another process on the same database. `None` when the store is not one that can be shared.
+    pub fn beside(&self) -> Option<Server> {
+        let shared = self.storage.contains("postgresql");
+        shared.then(|| Server::on(self.options.clone(), self.storage.clone()))
+    }
+
+    fn on(options: Options, storage: String) -> Server {
         let directory = tempfile::Builder::new().prefix("mammoth-test-").tempdir().expect("a directory");
         let Options { top, listen, limits, log, .. } = &options;
         let data = directory.path().join("data");
@@ -157,11 +169,17 @@ impl Server {
              [listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = [\"127.0.0.1:0\"]\nc2s_plain = [\"127.0.0.1:0\"]\n{listen}\n\
              [limits]\n{limits}\n{}\n[log]\nformat = \"json\"\nlevel = \"{log}\"\n",
             data.display(),
-            storage(),
+            storage,
         );
         std::fs::write(directory.path().join("mammoth.toml"), config).expect("a configuration");
-        let mut server =
-            Server { ledger: Ledger::default(), directory, options, running: None, earlier: Vec::new() };
+        let mut server = Server {
+            ledger: Ledger::default(),
+            directory,
+            options,
+            storage,
+            running: None,
+            earlier: Vec::new(),
+        };
         server.up();
         server
     }

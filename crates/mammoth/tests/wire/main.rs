@@ -16,3 +16,4 @@ mod mam;
 mod order;
 mod roster;
 mod rules;
+mod several;
