@@ -11,6 +11,7 @@ use mammoth_archive::jid::BareJid;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::EmbeddedStore;
+use crate::catalog::mismatch;
 use crate::format::Damaged;
 
 /// What a change that was carried out found.
@@ -72,6 +73,9 @@ fn keys(row: &Row<'_>, from: usize) -> rusqlite::Result<ScramKeys> {
 }
 
 fn item(row: &Row<'_>) -> rusqlite::Result<Result<RosterItem, Damaged>> {
+    if !row.get::<_, bool>(7)? {
+        return Ok(Err(mismatch("roster")));
+    }
     let (contact, subscription, groups): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(6)?);
     let Ok(jid) = BareJid::new(&contact) else { return Ok(Err(Damaged::new("a contact is not a bare JID"))) };
     let Some(subscription) = Subscription::parse(&subscription) else {
@@ -95,14 +99,17 @@ impl AccountStore for EmbeddedStore {
         let account = account.clone();
         self.read_accounts(move |connection| {
             let sql = "SELECT sha1_salt, sha1_iterations, sha1_stored_key, sha1_server_key, sha256_salt,
-                         sha256_iterations, sha256_stored_key, sha256_server_key FROM accounts WHERE account = ?1";
+                         sha256_iterations, sha256_stored_key, sha256_server_key, checksum = checksum_of('accounts',
+                         account, sha1_salt, sha1_iterations, sha1_stored_key, sha1_server_key, sha256_salt,
+                         sha256_iterations, sha256_stored_key, sha256_server_key) FROM accounts WHERE account = ?1";
             let found = connection
                 .prepare_cached(sql)?
                 .query_row([account.as_str()], |row| {
-                    Ok(Credentials { sha1: keys(row, 0)?, sha256: keys(row, 4)? })
+                    let sound = row.get::<_, bool>(8)?;
+                    Ok(sound.then_some(Credentials { sha1: keys(row, 0)?, sha256: keys(row, 4)? }))
                 })
                 .optional()?;
-            Ok(Ok(found))
+            Ok(found.map(|sound| sound.ok_or_else(|| mismatch("accounts"))).transpose())
         })
         .await
     }
@@ -115,7 +122,10 @@ impl AccountStore for EmbeddedStore {
             }
             let Credentials { sha1, sha256 } = credentials;
             connection
-                .prepare_cached("INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+                .prepare_cached(
+                    "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+                       checksum_of('accounts', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))",
+                )?
                 .execute(params![
                     account.as_str(),
                     sha1.salt,
@@ -138,7 +148,8 @@ impl AccountStore for EmbeddedStore {
             let Credentials { sha1, sha256 } = credentials;
             let sql = "UPDATE accounts SET sha1_salt = ?2, sha1_iterations = ?3, sha1_stored_key = ?4,
                          sha1_server_key = ?5, sha256_salt = ?6, sha256_iterations = ?7, sha256_stored_key = ?8,
-                         sha256_server_key = ?9 WHERE account = ?1";
+                         sha256_server_key = ?9,
+                         checksum = checksum_of('accounts', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) WHERE account = ?1";
             let rows = connection.prepare_cached(sql)?.execute(params![
                 account.as_str(),
                 sha1.salt,
@@ -187,7 +198,8 @@ impl AccountStore for EmbeddedStore {
     async fn roster(&self, account: &BareJid) -> Result<Vec<RosterItem>, AccountError> {
         let account = account.clone();
         self.read_accounts(move |connection| {
-            let sql = "SELECT contact, name, subscription, ask, listed, request, groups FROM roster
+            let sql = "SELECT contact, name, subscription, ask, listed, request, groups, checksum = checksum_of('roster',
+                         account, contact, name, subscription, ask, listed, request, groups) FROM roster
                        WHERE account = ?1 ORDER BY contact";
             let mut select = connection.prepare_cached(sql)?;
             let items = select.query_map([account.as_str()], item)?;
@@ -205,7 +217,10 @@ impl AccountStore for EmbeddedStore {
             }
             let groups: String = item.groups.iter().flat_map(|group| [group.as_str(), "\0"]).collect();
             connection
-                .prepare_cached("INSERT OR REPLACE INTO roster VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO roster VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+                       checksum_of('roster', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))",
+                )?
                 .execute(params![
                     account.as_str(),
                     item.jid.as_str(),

@@ -13,7 +13,7 @@ use rusqlite::backup::Backup;
 use crate::catalog;
 use crate::open::{generations, sync_folder};
 use crate::segment;
-use crate::{EmbeddedStore, log};
+use crate::{EmbeddedStore, checksum, log};
 
 /// How often a backup starts again because a seal took the log from under it.
 const RETRIES: u32 = 20;
@@ -111,8 +111,13 @@ fn attempt(dir: &Path, target: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
     let sqlite = |source| BackupError::Sqlite { file: small.clone(), source };
     let copy = Connection::open(&small).map_err(sqlite)?;
     copy.pragma_update(None, "journal_mode", "delete").map_err(sqlite)?;
-    let rows = catalog::segments(&copy).map_err(sqlite)?;
-    let log_first = catalog::log_first(&copy).map_err(sqlite)?;
+    checksum::teach(&copy).map_err(sqlite)?;
+    let rotten = |error: catalog::CatalogError| match error {
+        catalog::CatalogError::Sqlite(source) => sqlite(source),
+        error => BackupError::Io { file: small.clone(), source: io::Error::other(error) },
+    };
+    let rows = catalog::segments(&copy).map_err(rotten)?;
+    let log_first = catalog::log_first(&copy).map_err(rotten)?;
     drop(copy);
 
     let total = rows.len() as u64;

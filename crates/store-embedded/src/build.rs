@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{CachedStatement, Connection, params};
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
+use crate::checksum;
 use crate::format::{Damaged, FORMAT, Record, put_signed, put_varint};
 use crate::packed::{write_extents, write_ids, write_positions, write_sampled};
 use crate::segment::{APPLICATION, ExtentRow, path};
@@ -185,6 +186,8 @@ pub struct Built {
     pub entries: u64,
     /// What it holds, by archive.
     pub extents: Vec<ExtentRow>,
+    /// The checksum of its file.
+    pub contents: i64,
 }
 
 impl Builder {
@@ -431,7 +434,8 @@ impl Builder {
         let extents = std::mem::take(&mut self.extents);
         let Builder { connection, file, entries, .. } = self;
         connection.close().map_err(|(_, error)| error)?;
-        Ok((file, Built { entries, extents }))
+        let contents = checksum::of_file(&file)?;
+        Ok((file, Built { entries, extents, contents }))
     }
 
     /// Gives up.

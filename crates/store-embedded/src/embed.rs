@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mammoth_archive::jid::BareJid;
 use mammoth_archive::{Position, StoreError};
-use rusqlite::params;
 
-use crate::EmbeddedStore;
+use crate::{EmbeddedStore, catalog};
 
 impl EmbeddedStore {
     /// As `mammoth_archive::ArchiveStore::retract`, of many entries in one commit. Where no entry stands, nothing is
@@ -33,14 +32,12 @@ impl EmbeddedStore {
                 let Some(number) = state.number(&owner) else { return Ok(None) };
                 let head = state.archive(number).map(crate::state::ArchiveState::head);
                 drop(state);
-                let mut insert =
-                    connection.prepare_cached("INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4)")?;
                 let mut changes = Vec::with_capacity(written.len());
                 for (position, tombstone) in written.iter() {
                     let present = head.is_some_and(|head| head.holds(*position));
                     changes.push(if present { Some(shared.new_change()) } else { None });
                     if let Some(Some(change)) = changes.last() {
-                        insert.execute(params![number, position.0, change, &tombstone[..]])?;
+                        catalog::put_override(connection, number, position.0, *change, tombstone)?;
                     }
                 }
                 Ok(Some((number, changes)))

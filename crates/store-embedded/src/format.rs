@@ -5,7 +5,7 @@
 use jid::Jid;
 
 /// The version of the format this program reads and writes, in every file it makes.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 
 /// The longest JID a well-formed entry can carry, in bytes (RFC 7622 §3.1).
 const JID_BYTES_MAX: usize = 3071;
@@ -248,7 +248,7 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012).
-struct Sip {
+pub struct Sip {
     v: [u64; 4],
     tail: [u8; 8],
     filled: usize,
@@ -256,7 +256,8 @@ struct Sip {
 }
 
 impl Sip {
-    fn new(k0: u64, k1: u64) -> Sip {
+    /// Nothing yet, under this key.
+    pub fn new(k0: u64, k1: u64) -> Sip {
         let v = [
             k0 ^ 0x736f_6d65_7073_6575,
             k1 ^ 0x646f_7261_6e64_6f6d,
@@ -291,7 +292,8 @@ impl Sip {
         *a ^= m;
     }
 
-    fn write(&mut self, mut bytes: &[u8]) {
+    /// Takes more bytes in.
+    pub fn write(&mut self, mut bytes: &[u8]) {
         self.length = self.length.wrapping_add(bytes.len());
         while self.filled > 0 && !bytes.is_empty() {
             let Some((first, rest)) = bytes.split_first() else { break };
@@ -317,7 +319,8 @@ impl Sip {
         }
     }
 
-    fn finish(mut self) -> u64 {
+    /// The hash of all of them.
+    pub fn finish(mut self) -> u64 {
         let mut last = (self.length as u64) << 56;
         for (i, byte) in self.tail.iter().take(self.filled).enumerate() {
             last |= u64::from(*byte) << (8 * i);

@@ -10,12 +10,13 @@
 //! ```
 //!
 //! In reading order: `format`, `log`, `memtable`, `segment`, `segment_index`, `state`, `read`, `writer`, `build`,
-//! `seal`, `merge`, `purge`, `catalog`, `accounts`, `open`, `verify`, `backup`.
+//! `seal`, `merge`, `purge`, `checksum`, `catalog`, `accounts`, `open`, `verify`, `backup`.
 
 mod accounts;
 mod backup;
 mod build;
 mod catalog;
+mod checksum;
 mod embed;
 mod format;
 mod hook;

@@ -160,6 +160,11 @@ impl Memtable {
         self.read().bytes
     }
 
+    /// How many groups of the log it has.
+    pub fn groups(&self) -> u64 {
+        self.read().groups.len() as u64
+    }
+
     /// How many entries it has.
     pub fn entries(&self) -> u64 {
         self.read().entries

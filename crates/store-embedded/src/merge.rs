@@ -198,7 +198,13 @@ fn replace(
 ) -> Result<u64, BuildError> {
     let old: Vec<u32> = plan.sources.iter().map(|segment| segment.number).collect();
     let place = plan.sources.first().map_or(0, |segment| segment.place);
-    let row = SegmentRow { segment: number, place, level: plan.level, entries: built.entries };
+    let row = SegmentRow {
+        segment: number,
+        place,
+        level: plan.level,
+        entries: built.entries,
+        contents: built.contents,
+    };
     let segment = if built.entries > 0 { Some(Segment::open(&shared.dir, row)?) } else { None };
     shared.register(segment.as_ref().map(|_| row), &old, folded, None)?;
     if let Some(segment) = segment {

@@ -1,6 +1,7 @@
 //! Opening: the lock, the small database, the segments it names, the logs after them, and the threads. What each
 //! of them holds is left to its own module.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -40,10 +41,11 @@ pub enum OpenError {
     /// There is none, and none was to be made.
     #[error("there is no store in {}", .0.display())]
     Missing(PathBuf),
-    /// A file of a newer or unknown version of the format.
+    /// A file of another version of the format.
     #[error(
-        "{} is of format {found}, and this program knows format {FORMAT}: use a newer program, or restore a backup made by this one",
-        file.display()
+        "{} is of format {found}, and this program knows format {FORMAT}: use {}, or restore a backup made by this one",
+        file.display(),
+        if *found > FORMAT { "a newer program" } else { "the older program that made it" }
     )]
     Version {
         /// The file.
@@ -249,7 +251,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
     let catalog = catalog.unchecked_transaction().map_err(of_sqlite)?;
     let keys = Keys(catalog::key(&catalog, "hash_key").map_err(of_catalog)?);
     let id_key = IdKey(catalog::key(&catalog, "id_key").map_err(of_catalog)?);
-    let log_first = catalog::log_first(&catalog).map_err(of_sqlite)?;
+    let log_first = catalog::log_first(&catalog).map_err(of_catalog)?;
     let mut state = State::new(log_first);
     let mut rows = catalog::archives(&catalog).map_err(of_catalog)?;
     rows.sort_by_key(|row| row.archive);
@@ -261,18 +263,19 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
             archive.catalogued = true;
         }
     }
-    for row in catalog::segments(&catalog).map_err(of_sqlite)? {
+    for row in catalog::segments(&catalog).map_err(of_catalog)? {
         let of_segment = |error| OpenError::segment(dir, row.segment, error);
         let segment = Segment::open(dir, row).map_err(of_segment)?;
         let extents = segment.reader().and_then(|reader| reader.extents()).map_err(of_segment)?;
         state.add_segment(Arc::new(segment), &extents).map_err(damaged)?;
     }
-    let overrides = catalog::overrides(&catalog).map_err(of_sqlite)?;
+    let overrides = catalog::overrides(&catalog).map_err(of_catalog)?;
     let last_change = overrides.iter().map(|(_, _, change, _)| *change).max().unwrap_or(0);
-    let last_segment = catalog::last_segment(&catalog).map_err(of_sqlite)?;
+    let last_segment = catalog::last_segment(&catalog).map_err(of_catalog)?;
 
     // Every log from the first that is needed: the last is the one to go on with.
     let generations = generations(dir).map_err(|error| OpenError::io(&dir.join("log"), error))?;
+    let mut groups = HashMap::new();
     for generation in generations.into_iter().filter(|generation| *generation >= log_first) {
         if generation > state.active.generation {
             let next = Arc::new(Memtable::new(generation));
@@ -283,6 +286,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
         }
         let file = log::path(dir, generation);
         let replayed = log::replay(dir, generation, &keys, |group: Bytes| {
+            *groups.entry(generation).or_insert(0_u64) += 1;
             let parts = parts(&group)?;
             for (archive, owner) in owners(&parts) {
                 state.add_archive(archive, owner)?;
@@ -297,6 +301,13 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
             ReplayError::Damaged(error) => OpenError::damaged(&file, error),
             ReplayError::Sqlite(error) => OpenError::sqlite(&file, error),
         })?;
+    }
+    for (generation, noted) in catalog::logs(&catalog).map_err(of_catalog)? {
+        let found = groups.get(&generation).copied().unwrap_or(0);
+        if generation >= log_first && found < noted {
+            let what = format!("ends after group {found}, and had {noted} when the store was closed");
+            return Err(OpenError::damaged(&log::path(dir, generation), Damaged::new(what)));
+        }
     }
     for (archive, position, change, tombstone) in overrides {
         state.retracted(archive, position, change, tombstone.into());

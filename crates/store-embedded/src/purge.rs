@@ -68,9 +68,7 @@ fn forget(connection: &Connection, shared: &Shared, archive: u32) -> rusqlite::R
     let (owner, next, last_stamp) = (known.owner.clone(), known.next, known.last_stamp);
     drop(state);
     catalog::put_archive(connection, archive, &owner, (next, next, last_stamp))?;
-    connection
-        .prepare_cached("UPDATE archives SET prefs = NULL, expires_after = NULL WHERE archive = ?1")?
-        .execute([archive])?;
+    catalog::put_settings(connection, archive, Some(None), Some(None))?;
     connection
         .prepare_cached("DELETE FROM overrides WHERE archive = ?1 AND position < ?2")?
         .execute(params![archive, next])?;

@@ -101,7 +101,8 @@ fn replace(
 
     catalogue_owners(shared, parts.iter().map(|part| part.archive))?;
     let place = i64::try_from(generation).unwrap_or(i64::MAX);
-    let row = SegmentRow { segment: number, place, level: 0, entries: built.entries };
+    let row =
+        SegmentRow { segment: number, place, level: 0, entries: built.entries, contents: built.contents };
     let segment = (built.entries > 0).then(|| Segment::open(&shared.dir, row)).transpose()?.map(Arc::new);
     let folded: Vec<(u32, i64, i64)> = parts
         .iter()
@@ -297,9 +298,7 @@ impl Shared {
                 transaction.prepare_cached("DELETE FROM segments WHERE segment = ?1")?.execute([segment])?;
             }
             if let Some(row) = new {
-                transaction
-                    .prepare_cached("INSERT INTO segments VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![row.segment, row.place, row.level, row.entries as i64])?;
+                catalog::put_segment(&transaction, &row)?;
             }
             for (archive, position, change) in folded {
                 transaction
@@ -308,12 +307,10 @@ impl Shared {
                     )?
                     .execute(params![archive, position, change])?;
             }
-            let mut set = transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
-            set.execute(params!["last_segment", self.last_segment_number()])?;
+            catalog::set_meta(&transaction, catalog::LAST_SEGMENT, self.last_segment_number())?;
             if let Some(log_first) = log_first {
-                set.execute(params!["log_first", log_first as i64])?;
+                catalog::set_meta(&transaction, catalog::LOG_FIRST, log_first as i64)?;
             }
-            drop(set);
             transaction.commit()
         };
         write().map_err(|error| self.write_failed(&error))?;

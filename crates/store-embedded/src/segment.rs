@@ -64,6 +64,8 @@ pub struct Segment {
     pub level: u32,
     /// How many entries it holds.
     pub entries: u64,
+    /// The checksum of its file.
+    pub contents: i64,
     /// The size of its file.
     pub file_bytes: u64,
     path: PathBuf,
@@ -161,6 +163,7 @@ impl Segment {
             place: row.place,
             level: row.level,
             entries: row.entries,
+            contents: row.contents,
             file_bytes: metadata.len(),
             path,
             lost: AtomicU64::new(0),

@@ -167,9 +167,7 @@ impl ArchiveStore for EmbeddedStore {
                         return Ok(None);
                     }
                     let change = shared.new_change();
-                    connection
-                        .prepare_cached("INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4)")?
-                        .execute(params![number, position.0, change, &written[..]])?;
+                    catalog::put_override(connection, number, position.0, change, &written)?;
                     Ok(Some((number, change)))
                 },
                 move |shared, done| {
@@ -268,17 +266,11 @@ impl EmbeddedStore {
                     &of,
                     (head.first.0, head.next.0, head.last_stamp.0),
                 )?;
-                let (column, value) = match written {
-                    SettingsChange::Prefs(prefs) => {
-                        ("prefs", prefs.as_ref().map(catalog::write_prefs).into())
-                    }
-                    SettingsChange::ExpiresAfter(period) => {
-                        ("expires_after", period.map(catalog::seconds).into())
-                    }
+                let (prefs, period) = match written {
+                    SettingsChange::Prefs(prefs) => (Some(prefs.as_ref().map(catalog::write_prefs)), None),
+                    SettingsChange::ExpiresAfter(period) => (None, Some(period.map(catalog::seconds))),
                 };
-                let value: rusqlite::types::Value = value;
-                let sql = format!("UPDATE archives SET {column} = ?2 WHERE archive = ?1");
-                connection.prepare_cached(&sql)?.execute(params![number, value])?;
+                catalog::put_settings(connection, number, prefs, period)?;
                 Ok(number)
             },
             move |shared, number| {

@@ -2,12 +2,12 @@
 //! entries themselves. It reads beside a running server. Repairing is left to a backup.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use crate::build::BuildError;
-use crate::catalog;
 use crate::format::Keys;
 use crate::memtable::slot;
 use crate::merge::BLOCKS;
@@ -16,6 +16,7 @@ use crate::open::{self, OpenError};
 use crate::segment::{BlockMeta, ExtentRow, Reader, Scratch, Segment};
 use crate::state::{Extent, State};
 use crate::{EmbeddedStore, Options};
+use crate::{catalog, checksum};
 
 /// So many problems of one file are told; where there are more, that is said.
 const PROBLEMS_PER_FILE_MAX: usize = 20;
@@ -74,7 +75,7 @@ impl EmbeddedStore {
         let mut read = 0;
         // The logs were read whole, and every archive seen to be without gaps, by opening.
         report.files = 1 + segments.len() as u64 + shared.tables().len() as u64;
-        check_database(&mut report, &dir.join(catalog::FILE), &shared.catalog());
+        check_catalog(&mut report, &dir.join(catalog::FILE), &shared.catalog());
         for segment in &segments {
             let found = report.problems.len();
             let mut check =
@@ -105,6 +106,16 @@ fn check_database(report: &mut Report, file: &Path, connection: &Connection) {
     let told = told.unwrap_or_else(|error| vec![error.to_string()]);
     let problems = told.into_iter().filter(|line| line != "ok");
     report.problems.extend(problems.map(|what| Problem { file: file.to_owned(), what }));
+}
+
+/// What SQLite can tell of the small database, its tables, and the rows that opening has not read.
+fn check_catalog(report: &mut Report, file: &Path, connection: &Connection) {
+    check_database(report, file, connection);
+    for checked in [catalog::check_schema(connection), catalog::check_rows(connection)] {
+        if let Err(error) = checked {
+            report.problems.push(Problem { file: file.to_owned(), what: error.to_string() });
+        }
+    }
 }
 
 /// Ends and tombstones of the archives.
@@ -170,6 +181,9 @@ impl Check<'_> {
     fn run(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), BuildError> {
         let readers = [self.segment.reader()?];
         let [reader] = &readers;
+        if checksum::of_file(&File::open(self.segment.file())?)? != self.segment.contents {
+            self.problem("the checksum of the file does not match");
+        }
         check_database(self.report, self.segment.file(), reader.connection()?);
         let (extents, sums) = self.blocks(reader, progress)?;
         let said = reader.extents()?;

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Shared;
+use crate::catalog;
 use crate::format::{Damaged, Record, bare};
 use crate::hook::Step;
 use crate::log::{GroupBuilder, Log, Part, parts};
@@ -131,6 +132,25 @@ impl Writer {
                     drop(done.send(answer));
                 }
             }
+        }
+        self.note_logs();
+    }
+
+    /// Notes in the small database how many groups the logs have, so that a log that is found to end earlier is
+    /// known to be damaged. After a crash that cannot be told from a group that was never whole.
+    fn note_logs(&self) {
+        if self.shared.writable().is_err() {
+            return;
+        }
+        let tables = self.shared.tables();
+        let logs = tables.iter().map(|table| (table.generation, table.groups())).filter(|(_, n)| *n > 0);
+        let logs: Vec<(u64, u64)> = logs.collect();
+        let catalog = self.shared.catalog();
+        if catalog::logs(&catalog).is_ok_and(|noted| noted == logs) {
+            return;
+        }
+        if let Err(error) = catalog::put_logs(&catalog, &logs) {
+            tracing::warn!(%error, "the ends of the logs could not be noted");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The format as it was kept: `tests/fixtures/v1` was written once and is opened by every later version. What the
+//! The format as it was kept: `tests/fixtures/v2` was written once and is opened by every later version. What the
 //! files hold is drawn in docs/format.md.
 //!
 //! `cargo test -p mammoth-store-embedded --test fixture -- --ignored` writes a new one, for a new format.
@@ -17,7 +17,7 @@ use mammoth_archive::{
 use mammoth_store_embedded::{EmbeddedStore, Options};
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2")
 }
 
 fn owner(name: &str) -> BareJid {
@@ -108,7 +108,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_format_opens_and_says_what_it_said() {
+async fn a_store_of_this_format_opens_and_says_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
     copy(&fixture(), dir.path());
     let report = EmbeddedStore::verify(dir.path(), |_, _| {}).unwrap();

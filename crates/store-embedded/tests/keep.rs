@@ -181,10 +181,13 @@ async fn opening_says_what_to_do() {
 
     let segment = files(&dir.path().join("segments")).remove(0);
     for file in [dir.path().join("mammoth.sqlite"), segment.clone()] {
-        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 3).unwrap();
         let newer = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();
-        assert!(newer.contains("format 2") && newer.contains("newer program"), "{newer}");
+        assert!(newer.contains("format 3") && newer.contains("newer program"), "{newer}");
         rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 1).unwrap();
+        let older = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();
+        assert!(older.contains("format 1") && older.contains("older program"), "{older}");
+        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
     }
     std::fs::rename(&segment, dir.path().join("elsewhere")).unwrap();
     let damaged = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();

@@ -1,0 +1,75 @@
+//! Checksums of what stands in the small database and of whole segments, so that a byte that rots is noticed.
+//! SQLite has none of its own. A log's groups and a segment's blocks carry theirs, see `log` and `build`; which
+//! rows are checked when is left to `catalog` and `verify`.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use rusqlite::Connection;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+
+use crate::format::{Sip, put_bytes};
+
+/// The SQL function that every row's checksum is computed with.
+const FUNCTION: &str = "checksum_of";
+/// A file is read in pieces of so many bytes.
+const PIECE: usize = 256 << 10;
+
+/// Teaches a connection `checksum_of(table, column…)`: of the name of the row's table and of all its columns but
+/// the checksum, in their order.
+pub fn teach(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(FUNCTION, -1, flags, of_row)
+}
+
+fn of_row(context: &Context<'_>) -> rusqlite::Result<i64> {
+    let mut spelt = Vec::new();
+    for i in 0..context.len() {
+        match context.get_raw(i) {
+            ValueRef::Null => spelt.push(0),
+            ValueRef::Integer(n) => {
+                spelt.push(1);
+                spelt.extend_from_slice(&n.to_le_bytes());
+            }
+            ValueRef::Text(text) => {
+                spelt.push(2);
+                put_bytes(&mut spelt, text);
+            }
+            ValueRef::Blob(bytes) => {
+                spelt.push(3);
+                put_bytes(&mut spelt, bytes);
+            }
+            ValueRef::Real(_) => {
+                return Err(rusqlite::Error::UserFunctionError("a checksum of a fraction".into()));
+            }
+        }
+    }
+    let mut sip = Sip::new(0, 0);
+    sip.write(&spelt);
+    Ok(sip.finish() as i64)
+}
+
+/// The checksum of a whole file. Its place in the file is moved.
+pub fn of_file(mut file: &File) -> io::Result<i64> {
+    file.rewind()?;
+    let mut sip = Sip::new(0, 0);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(sip.finish() as i64);
+        }
+        sip.write(piece.get(..read).unwrap_or_default());
+    }
+}
+
+/// Whether two databases have the same tables and indexes, to the letter.
+pub fn same_schema(a: &Connection, b: &Connection) -> rusqlite::Result<bool> {
+    let schema = |connection: &Connection| -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+        let mut select =
+            connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid")?;
+        select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?.collect()
+    };
+    Ok(schema(a)? == schema(b)?)
+}
