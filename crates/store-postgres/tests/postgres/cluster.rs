@@ -3,7 +3,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,8 +85,14 @@ fn free_port() -> u16 {
 impl Cluster {
     fn make() -> Option<Cluster> {
         let binaries = binaries()?;
-        let directory = tempfile::Builder::new().prefix("mammoth-pg-").tempdir().unwrap().keep();
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+        // Made by whom the server runs as, who can then remove it; anyone may add to it.
+        let made = as_postgres(Path::new("mktemp"))
+            .args(["-d", "--tmpdir", "mammoth-pg-XXXXXXXX"])
+            .output()
+            .unwrap();
+        let directory = PathBuf::from(String::from_utf8(made.stdout).unwrap().trim());
+        let opened = as_postgres(Path::new("chmod")).arg("777").arg(&directory).status().unwrap();
+        assert!(opened.success(), "no directory {}", directory.display());
         let data = directory.join("data");
         let made = as_postgres(&binaries.join("initdb"))
             .args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8", "-D"])
@@ -139,7 +144,7 @@ impl Cluster {
              -c max_connections=200 -c shared_buffers=64MB -c deadlock_timeout=100ms -c log_min_messages=fatal \
              >>'{directory}/log' 2>&1 & server=$!; echo $server; \
              if read -r _; then kill -INT $server; wait $server; \
-             else kill -INT $server; wait $server; rm -rf '{directory}/data'; fi",
+             else kill -INT $server; wait $server; rm -rf '{directory}'; fi",
             server = self.binaries.join("postgres").display(),
             directory = self.directory.display(),
             port = self.port,
@@ -165,7 +170,8 @@ impl Cluster {
         let mut tries = 0;
         while !ready() {
             tries += 1;
-            assert!(tries < 600, "PostgreSQL does not start: see {}", self.directory.join("log").display());
+            let log = || std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            assert!(tries < 600, "PostgreSQL does not start: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -221,7 +227,6 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop("INT");
-        let _ = as_postgres(Path::new("rm")).arg("-rf").arg(self.directory.join("data")).status();
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = as_postgres(Path::new("rm")).arg("-rf").arg(&self.directory).status();
     }
 }
