@@ -56,6 +56,16 @@ fn xmpp_js_talks_and_reads() {
 }
 
 #[test]
+fn offline_pep_pubsub_and_uploads_are_kept() {
+    unless_missing("other stores of Prosody", || {
+        support::prosody()?;
+        have(Command::new("python3").arg("--version"))?;
+        passes(&mut program("python3", "other_stores.py"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_kill_loses_nothing_that_was_committed() {
     unless_missing("kill -9 of Prosody", || {
         support::prosody()?;

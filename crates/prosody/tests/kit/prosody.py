@@ -23,12 +23,13 @@ def free_port():
 class Prosody:
     """One server: started, stopped, killed, started again on the same data."""
 
-    def __init__(self, directory, storage, users, settings="", native=None, lua=None):
+    def __init__(self, directory, storage, users, settings="", native=None, lua=None, components=""):
         self.directory = Path(directory)
         self.port = free_port()
         self.process = None
         self.storage = storage
         self.settings = settings
+        self.components = components
         plugins = self.directory / "plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         if native:
@@ -82,6 +83,7 @@ Component "{ROOMS}" "muc"
     muc_room_default_persistent = true
     muc_log_by_default = true
     muc_log_all_rooms = true
+{self.components}
 """
         )
 
