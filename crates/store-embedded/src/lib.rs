@@ -58,6 +58,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a seal or a merge that failed waits before it is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long an append waits at most for a segment that makes room, unless told otherwise.
+const STALL_MAX: Duration = Duration::from_secs(15);
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -65,6 +68,9 @@ pub struct Options {
     /// the next grows, if need be to one and a half of this; then appends wait. The two are the store's largest
     /// share of memory.
     pub memtable_bytes: usize,
+    /// How long an append waits at most when both are full, since the disk does not take the segment in time: then
+    /// it is refused, and so is every further one, at once, until there is room.
+    pub stall_max: Duration,
     /// Threads that answer queries.
     pub readers: usize,
     /// Only read, beside the process that writes, or with none.
@@ -77,7 +83,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { memtable_bytes: 48 << 20, readers: 4, read_only: false, create: true, hook: None }
+        Options {
+            memtable_bytes: 48 << 20,
+            stall_max: STALL_MAX,
+            readers: 4,
+            read_only: false,
+            create: true,
+            hook: None,
+        }
     }
 }
 

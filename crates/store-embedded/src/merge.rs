@@ -70,7 +70,7 @@ fn next_job(shared: &Shared) -> Option<Job> {
         if std::mem::take(&mut work.merging) {
             return Some(Job::Merge);
         }
-        if let Some((_, why)) = work.seal_failed.clone() {
+        if let Some(why) = work.seal_failed.clone() {
             let why = WriteError::Disk(why);
             for waiter in work.idle_waiters.drain(..) {
                 drop(waiter.send(Err(StoreError::unavailable(why.clone()))));

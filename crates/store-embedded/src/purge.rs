@@ -122,7 +122,7 @@ impl Request {
             if work.closing {
                 return Err(crate::WriteError::Closed.into());
             }
-            if let Some((_, why)) = &work.seal_failed {
+            if let Some(why) = &work.seal_failed {
                 return Err(crate::WriteError::Disk(why.clone()).into());
             }
             work = shared.worked.wait(work).unwrap_or_else(PoisonError::into_inner);

@@ -29,11 +29,7 @@ pub fn run(shared: &Shared) {
                 let oldest = shared.state().frozen.first().cloned();
                 match oldest {
                     _ if work.closing => break None,
-                    Some(table) => {
-                        work.seals_begun += 1;
-                        work.seal_now = false;
-                        break Some(table);
-                    }
+                    Some(table) => break Some(table),
                     None => work = shared.worked.wait(work).unwrap_or_else(PoisonError::into_inner),
                 }
             }
@@ -49,7 +45,7 @@ pub fn run(shared: &Shared) {
                 let generation = table.generation;
                 tracing::error!(%error, generation, "a memory table could not be sealed; it will be tried again");
                 shared.seal_ended(Some(error.to_string()));
-                shared.pause(RETRY_PAUSE, |work| work.seal_now);
+                shared.pause(RETRY_PAUSE, |_| false);
             }
         }
     }

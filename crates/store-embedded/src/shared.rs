@@ -58,12 +58,10 @@ pub struct Work {
     pub closing: bool,
     /// Archives to be removed from every file, with who waits for it.
     pub purges: Vec<crate::purge::Request>,
-    /// How often a seal was begun.
-    pub seals_begun: u64,
-    /// Which of them failed and why, if the last did.
-    pub seal_failed: Option<(u64, String)>,
-    /// A failed seal is to be tried again without waiting.
-    pub seal_now: bool,
+    /// Why the last seal failed, if it did.
+    pub seal_failed: Option<String>,
+    /// Memory was full for longer than an append waits, and still is.
+    pub stalled: bool,
     /// Why the last merge failed, if it did.
     pub merge_failed: Option<String>,
     /// A merge may be called for.
@@ -168,27 +166,25 @@ impl Shared {
             && self.active().bytes() >= (self.options.memtable_bytes / 2).saturating_mul(OUTGROWN_HALVES)
     }
 
-    /// Waits for the seal under way if the memory table has outgrown all bounds.
+    /// Waits for the seal under way if the memory table has outgrown all bounds, once for at most
+    /// [`Options::stall_max`]: after that, and after a seal that failed, there is no waiting until there is room. The
+    /// seal tries again by itself.
     ///
     /// # Errors
-    /// When that seal does not get done.
+    /// When there is no room.
     pub fn wait_for_room(&self) -> Result<(), WriteError> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        // Space may have returned since the last try began: one more, for each group that needs it.
-        let next_try = work.seals_begun + 1;
-        while self.is_outgrown() && !work.closing {
-            if let Some((of_try, why)) = &work.seal_failed {
-                if *of_try >= next_try {
-                    return Err(WriteError::Disk(format!(
-                        "memory is full, and cannot become a segment: {why}"
-                    )));
-                }
-                work.seal_now = true;
-                self.worked.notify_all();
-            }
-            work = self.worked.wait(work).unwrap_or_else(PoisonError::into_inner);
+        if !work.stalled && self.is_outgrown() {
+            let no_room = |work: &mut Work| self.is_outgrown() && work.seal_failed.is_none() && !work.closing;
+            let waited = self.worked.wait_timeout_while(work, self.options.stall_max, no_room);
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(())
+        work.stalled = self.is_outgrown() && !work.closing;
+        if !work.stalled {
+            return Ok(());
+        }
+        let why = work.seal_failed.as_deref().unwrap_or("that takes too long");
+        Err(WriteError::Disk(format!("memory is full, and cannot become a segment: {why}")))
     }
 
     /// Tells the threads in the background that there may be something to do.
@@ -233,7 +229,7 @@ impl Shared {
     /// A seal has ended, well or not.
     pub fn seal_ended(&self, failed: Option<String>) {
         self.work_mut(|work| {
-            work.seal_failed = failed.map(|why| (work.seals_begun, why));
+            work.seal_failed = failed;
             work.merging = true;
         });
     }

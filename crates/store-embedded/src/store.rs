@@ -40,18 +40,21 @@ impl EmbeddedStore {
         publish: impl FnOnce(&Shared, W) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (done, answer) = oneshot::channel();
-        let change: Change = Box::new(move |connection, shared| match apply(connection, shared) {
-            Ok(written) => {
-                let finish: Finish = Box::new(move |shared, outcome| {
-                    drop(done.send(outcome.and_then(|()| publish(shared, written))));
-                });
-                (Ok(()), finish)
-            }
-            Err(error) => {
-                let finish: Finish = Box::new(move |_, outcome| {
-                    drop(done.send(outcome.and(Err(StoreError::refused(WriteError::Closed)))));
-                });
-                (Err(error), finish)
+        let change: Change = Box::new(move |connection, shared| {
+            let written = connection.map(|connection| apply(connection, shared)).transpose();
+            match written {
+                Ok(Some(written)) => {
+                    let finish: Finish = Box::new(move |shared, outcome| {
+                        drop(done.send(outcome.and_then(|()| publish(shared, written))));
+                    });
+                    (Ok(()), finish)
+                }
+                failed => {
+                    let finish: Finish = Box::new(move |_, outcome| {
+                        drop(done.send(outcome.and(Err(StoreError::refused(WriteError::Closed)))));
+                    });
+                    (failed.map(drop), finish)
+                }
             }
         });
         self.write(Op::Change(change), answer).await

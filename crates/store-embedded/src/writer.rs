@@ -53,8 +53,9 @@ pub struct Append {
     pub done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// A change of the small database: done within a transaction, then finished with the transaction's outcome.
-pub type Change = Box<dyn FnOnce(&Connection, &Shared) -> (rusqlite::Result<()>, Finish) + Send>;
+/// A change of the small database: done within a transaction, or not at all if there is no connection; then finished
+/// with the transaction's outcome.
+pub type Change = Box<dyn FnOnce(Option<&Connection>, &Shared) -> (rusqlite::Result<()>, Finish) + Send>;
 /// Makes a committed change visible and answers; or answers why it was not committed.
 pub type Finish = Box<dyn FnOnce(&Shared, Result<(), StoreError>) + Send>;
 
@@ -270,13 +271,13 @@ impl Writer {
 
     fn change(&mut self, changes: Vec<Change>) {
         let mut finishes = Vec::with_capacity(changes.len());
+        let mut changes = changes.into_iter();
         let outcome = self.shared.writable().and_then(|()| {
             let catalog = self.shared.catalog();
             let mut failed = catalog.execute_batch("BEGIN IMMEDIATE").err();
-            let mut changes = changes.into_iter();
             if failed.is_none() {
                 for change in changes.by_ref() {
-                    let (done, finish) = change(&catalog, &self.shared);
+                    let (done, finish) = change(Some(&catalog), &self.shared);
                     finishes.push(finish);
                     if let Err(error) = done {
                         failed = Some(error);
@@ -295,6 +296,8 @@ impl Writer {
             }
             outcome.and_then(|()| self.shared.hook(Step::AfterCatalogCommit))
         });
+        // What has not had its turn is certainly not done.
+        finishes.extend(changes.map(|change| change(None, &self.shared).1));
         for finish in finishes {
             let outcome = outcome.as_ref().copied().map_err(|error| self.shared.store_error(error));
             finish(&self.shared, outcome);

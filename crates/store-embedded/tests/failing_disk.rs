@@ -6,10 +6,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
-use mammoth_archive::{ArchiveStore, StoreError};
+use bytes::Bytes;
+use mammoth_archive::{ArchiveStore, Cut, Position, StoreError};
 use mammoth_store_embedded::{EmbeddedStore, Failure, Hook, Options, Step};
 use tempfile::TempDir;
 
@@ -120,6 +121,90 @@ async fn a_seal_or_merge_that_fails_loses_nothing() {
         verify(dir.path());
         check_only(&*open(dir.path(), MEMTABLE, None), &known).await;
     }
+}
+
+/// A hook that stands still at this step for as long as it is told to.
+fn standing_still(at: Step) -> (Hook, Arc<(Mutex<bool>, Condvar)>) {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let shut = gate.clone();
+    let hook: Hook = Arc::new(move |step| {
+        if step == at {
+            drop(shut.1.wait_while(shut.0.lock().unwrap(), |shut| *shut).unwrap());
+        }
+        Ok(())
+    });
+    (hook, gate)
+}
+
+#[allow(clippy::disallowed_methods)] // how long it takes is what is asked
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seal_that_stands_still_refuses_in_time_keeps_reading_and_recovers() {
+    assert!(Options::default().stall_max < Duration::from_secs(30));
+    let (hook, gate) = standing_still(Step::SegmentWritten);
+    let dir = folder();
+    let stall_max = Duration::from_millis(500);
+    let options =
+        Options { memtable_bytes: MEMTABLE, stall_max, readers: 1, hook: Some(hook), ..Options::default() };
+    let store = EmbeddedStore::open(dir.path(), options).unwrap();
+    let known = Mutex::new(Knowledge::new());
+    *gate.0.lock().unwrap() = true;
+    let begin = Instant::now();
+    let refused = drive_through(&*store, &known, &mut 1, 100_000, true).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused:?}");
+    assert!(texts(&refused).contains("memory is full"), "{refused}");
+    assert!(begin.elapsed() >= stall_max, "it waited for room first");
+    // Nobody waits any more: a thousand appends would else take minutes.
+    let begin = Instant::now();
+    for of in 0..1000 {
+        let refused = append(&store, of % 5, 1).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Refused(_)), "{refused:?}");
+    }
+    assert!(begin.elapsed() < 100 * stall_max, "{:?}", begin.elapsed());
+    check_only(&*store, &known).await;
+    let head = store.head(&owner(0, 0)).await.unwrap();
+    let act = Act { what: What::Retract, number: head.first.0 };
+    act.carry_out(&*store, &owner(0, 0), head).await.unwrap();
+    known.lock().unwrap().get_mut(&owner(0, 0)).unwrap().did(act);
+    check_only(&*store, &known).await;
+
+    *gate.0.lock().unwrap() = false;
+    gate.1.notify_all();
+    let recovery = async {
+        while let Err(refused) = drive_through(&*store, &known, &mut 2, 50, true).await {
+            assert!(matches!(refused, StoreError::Refused(_)), "{refused:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(RECOVERY_MAX, recovery).await.expect("the store recovers without a restart");
+    drive(&*store, &known, &mut 3, 300).await.unwrap();
+    drop(store);
+    verify(dir.path());
+    check_only(&*open(dir.path(), MEMTABLE, None), &known).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_never_had_their_turn_are_refused_and_not_in_doubt() {
+    let dir = folder();
+    let store = open(dir.path(), 1 << 20, None);
+    append(&store, 0, 5).await.unwrap();
+    let tombstone = || Bytes::from_static(b"<gone/>");
+    store.retract(&owner(0, 0), Position(1), tombstone()).await.unwrap();
+    // Another program holds the small database for longer than the store waits.
+    let other = rusqlite::Connection::open(dir.path().join("mammoth.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let alice = owner(0, 0);
+    let (a, b, c) = tokio::join!(
+        store.retract(&alice, Position(2), tombstone()),
+        store.retract(&alice, Position(3), tombstone()),
+        store.expire(&alice, Cut::KeepNewest(1)),
+    );
+    for refused in [a, b, c.map(drop)] {
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    }
+    assert_eq!(store.head(&alice).await.unwrap().count(), 5);
+    drop(other);
+    store.retract(&alice, Position(2), tombstone()).await.unwrap();
+    assert_eq!(store.expire(&alice, Cut::KeepNewest(1)).await.unwrap(), 4);
 }
 
 /// A small file system of its own, taken down in the end.
