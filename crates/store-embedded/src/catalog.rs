@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use mammoth_archive::jid::Jid;
-use mammoth_archive::{ExpiresAfter, Prefs, Settings};
+use mammoth_archive::{ExpiresAfter, IdKey, Prefs, Settings};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
 
@@ -129,8 +129,8 @@ pub struct SegmentRow {
     pub contents: i64,
 }
 
-/// Opens the database for writing, making it if `may_make`.
-pub fn open(dir: &Path, may_make: bool) -> Result<Connection, CatalogError> {
+/// Opens the database for writing, making it if `may_make`, with this secret of the ids if one is given.
+pub fn open(dir: &Path, may_make: bool, ids: Option<IdKey>) -> Result<Connection, CatalogError> {
     let path = dir.join(FILE);
     if !may_make && !path.exists() {
         return Err(CatalogError::Missing);
@@ -147,6 +147,9 @@ pub fn open(dir: &Path, may_make: bool) -> Result<Connection, CatalogError> {
         let (mut id_key, mut hash_key) = ([0_u8; 16], [0_u8; 16]);
         for key in [&mut id_key, &mut hash_key] {
             getrandom::fill(key).map_err(|_| Damaged::new("the system gives no random numbers"))?;
+        }
+        if let Some(IdKey(ids)) = ids {
+            id_key = ids;
         }
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(SCHEMA)?;

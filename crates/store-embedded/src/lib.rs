@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In reading order: `format`, `log`, `memtable`, `segment`, `segment_index`, `state`, `read`, `writer`, `build`,
-//! `seal`, `merge`, `purge`, `checksum`, `catalog`, `accounts`, `open`, `verify`, `backup`.
+//! `seal`, `merge`, `purge`, `checksum`, `catalog`, `accounts`, `open`, `verify`, `backup`, `successor`.
 
 mod accounts;
 mod backup;
@@ -35,6 +35,7 @@ mod segment_index;
 mod shared;
 mod state;
 mod store;
+mod successor;
 mod verify;
 mod writer;
 
@@ -84,7 +85,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            memtable_bytes: 48 << 20,
+            memtable_bytes: 40 << 20,
             stall_max: STALL_MAX,
             readers: 4,
             read_only: false,
@@ -129,7 +130,7 @@ impl EmbeddedStore {
     /// When another process writes to it, when it is of a newer format, or when it is damaged; each says what to
     /// do.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<EmbeddedStore>, OpenError> {
-        open::open(dir, options).map(Arc::new)
+        open::open(dir, options, None).map(Arc::new)
     }
 
     /// Makes a segment of what is in memory, and waits for that and for the merges it calls for. Never needed: the

@@ -116,7 +116,7 @@ impl OpenError {
 }
 
 /// Opens a store, see [`EmbeddedStore::open`].
-pub fn open(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenError> {
+pub fn open(dir: &Path, options: Options, ids: Option<IdKey>) -> Result<EmbeddedStore, OpenError> {
     if options.read_only {
         return open_read_only(dir, options);
     }
@@ -127,7 +127,7 @@ pub fn open(dir: &Path, options: Options) -> Result<EmbeddedStore, OpenError> {
         fs::create_dir_all(&folder).map_err(|error| OpenError::io(&folder, error))?;
     }
     let lock = lock(dir)?;
-    let catalog = catalog::open(dir, options.create).map_err(|error| OpenError::catalog(dir, error))?;
+    let catalog = catalog::open(dir, options.create, ids).map_err(|error| OpenError::catalog(dir, error))?;
     sync_folder(dir).map_err(|error| OpenError::io(dir, error))?;
     let loaded = load(dir, &catalog)?;
     clear_leftovers(dir, &loaded)?;

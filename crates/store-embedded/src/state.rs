@@ -376,6 +376,13 @@ impl State {
         }
     }
 
+    /// An archive that has never been written to begins at this position.
+    pub fn begun(&mut self, archive: u32, at: i64, last_stamp: i64) {
+        let Some(archive) = self.archives.get_mut(archive as usize) else { return };
+        (archive.first, archive.next, archive.last_stamp) = (at, at, last_stamp);
+        archive.catalogued = true;
+    }
+
     /// Moves an archive's ends after entries were put into the active memory table.
     pub fn appended(&mut self, added: &Added) -> Result<(), Damaged> {
         let Some(archive) = self.archives.get_mut(added.archive as usize) else {

@@ -239,7 +239,7 @@ pub fn put_first(connection: &Connection, shared: &Shared, archive: u32, first: 
 
 /// The number of an archive that is known to nobody, or only to this transaction: numbers from `free` on are not
 /// given to anybody else.
-fn new_number(connection: &Connection, owner: &str, free: u32) -> rusqlite::Result<u32> {
+pub fn new_number(connection: &Connection, owner: &str, free: u32) -> rusqlite::Result<u32> {
     let given = connection
         .prepare_cached("SELECT archive FROM archives WHERE archive >= ?1 AND owner = ?2")?
         .query_row(params![free, owner], |row| row.get(0))

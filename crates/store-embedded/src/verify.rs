@@ -61,7 +61,7 @@ impl EmbeddedStore {
     pub fn verify(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Report, OpenError> {
         let options = Options { read_only: true, readers: 1, ..Options::default() };
         let mut report = Report::default();
-        let store = match open::open(dir, options) {
+        let store = match open::open(dir, options, None) {
             Ok(store) => store,
             Err(OpenError::Damaged { file, what }) => {
                 report.problems.push(Problem { file, what });
@@ -245,7 +245,7 @@ impl Check<'_> {
                     ordered &= record.stamp >= last;
                     (last, newest) = (record.stamp, record.stamp);
                     held += record.stanza.len() as u64;
-                    let at = slot(&record, 0, 0, self.keys);
+                    let at = slot(&record, 0, self.keys);
                     let mixed = |hash: u64| spread(hash ^ u64::from(meta.archive) << 40, position);
                     for contact in [at.contact, at.full].into_iter().filter(|contact| *contact != 0) {
                         sums.conversations = sums.conversations.wrapping_add(mixed(contact as u64));

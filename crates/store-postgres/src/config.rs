@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mammoth_archive::IdKey;
+
 /// The most sessions that read at the same time, whatever is configured.
 pub const READERS_MAX: usize = 256;
 /// The most sessions that append.
@@ -36,6 +38,8 @@ pub struct Config {
     pub writers: usize,
     /// Into how many partitions the entries are put when the schema is made; 1 is a plain table.
     pub partitions: u16,
+    /// The secret of the ids, for a database that has none yet; without it, one is made.
+    pub ids: Option<IdKey>,
     /// How long a call goes on trying while the database cannot be reached.
     pub patience: Duration,
     /// How long one answer of the database may take before the connection is given up.
@@ -68,6 +72,7 @@ impl Default for Config {
             readers: 8,
             writers: 2,
             partitions: 16,
+            ids: None,
             patience: Duration::from_secs(10),
             answer_time: Duration::from_secs(10),
         }

@@ -33,7 +33,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mammoth_archive::Stats;
+use mammoth_archive::{IdKey, Stats};
 
 use clock::Stopwatch;
 pub use config::{Config, Tls, WrongConfig};
@@ -50,6 +50,7 @@ pub struct PostgresStore {
     pool: Arc<pool::Pool>,
     writers: writer::Writers,
     sweep: sweep::Sweep,
+    ids: Option<IdKey>,
     patience: Duration,
     answer_time: Duration,
     place: String,
@@ -86,11 +87,23 @@ impl PostgresStore {
             sweep: sweep::Sweep::start(pool.clone(), connector.clone(), answer_time),
             writers: writer::Writers::start(&connector, writers, patience, answer_time),
             pool,
+            ids: config.ids,
             patience,
             answer_time,
             place,
             stats: Mutex::default(),
         }))
+    }
+
+    /// How many sessions others of this user's programs, under the same name, have on the database: servers that
+    /// run there.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`]; but the schema is not looked at.
+    pub async fn others(config: &Config) -> Result<u64, OpenError> {
+        let library = config.library()?;
+        let place = config.place(&library);
+        open::others(&session::Connector { library, tls: tls::MakeTls::new(&config.tls)?, place }).await
     }
 
     /// Waits until what was to be deleted or vacuumed in the background has been.

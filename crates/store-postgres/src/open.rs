@@ -99,10 +99,7 @@ pub async fn prepare(connector: &Connector, config: &Config) -> Result<(), OpenE
     };
     let session = match tokio::time::timeout(FIRST_ANSWER_TIME_MAX, first).await {
         Ok(result) => result?,
-        Err(_) => {
-            let why = format!("no answer for {FIRST_ANSWER_TIME_MAX:?}");
-            return Err(OpenError::Unreachable { place, why });
-        }
+        Err(_) => return Err(no_answer(&place)),
     };
     // Whoever else migrates now may take its time; this waits for it.
     match migrate(&session, config.partitions.clamp(1, PARTITIONS_MAX)).await {
@@ -110,6 +107,30 @@ pub async fn prepare(connector: &Connector, config: &Config) -> Result<(), OpenE
         Ok(Migrated::Newer(found)) => Err(OpenError::NewerSchema { place, found, known: known() }),
         Err(failure) if failure.may_pass() => Err(unreachable(&place, &failure)),
         Err(failure) => Err(OpenError::Schema { place, why: failure.to_string() }),
+    }
+}
+
+/// How many other sessions of the same name there are.
+pub async fn others(connector: &Connector) -> Result<u64, OpenError> {
+    let place = &connector.place;
+    let asked = async {
+        let session = connector.bare().await.map_err(|error| login_error(place.clone(), &error))?;
+        let count = async {
+            let row = session.row(sql::OTHERS, &[]).await?.ok_or_else(|| Failure::corrupt("no answer"))?;
+            column::<i64>(&row, 0)
+        };
+        count.await.map_err(|failure| unreachable(place, &failure))
+    };
+    match tokio::time::timeout(FIRST_ANSWER_TIME_MAX, asked).await {
+        Ok(count) => count.map(|count| u64::try_from(count).unwrap_or(0)),
+        Err(_) => Err(no_answer(place)),
+    }
+}
+
+fn no_answer(place: &str) -> OpenError {
+    OpenError::Unreachable {
+        place: place.to_owned(),
+        why: format!("no answer for {FIRST_ANSWER_TIME_MAX:?}"),
     }
 }
 

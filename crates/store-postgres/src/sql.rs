@@ -21,6 +21,9 @@ pub fn partition(n: u16, of: u16) -> String {
 /// What sort of server this is.
 pub const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
     current_setting('server_encoding'), current_setting('fsync')";
+/// How many other sessions of the same name there are.
+pub const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+    AND application_name = current_setting('application_name') AND pid <> pg_backend_pid()";
 /// Whether there is a schema of ours.
 pub const HAS_SCHEMA: &str = "SELECT to_regclass('mammoth.migrations') IS NOT NULL";
 /// The newest migration applied.
@@ -243,6 +246,9 @@ pub const SEEK_BYTES: &str = "SELECT position FROM ( \
     WHERE bytes >= $4::int8 ORDER BY position LIMIT 1";
 /// Moves the first position.
 pub const MOVE_FIRST: &str = "UPDATE mammoth.archives SET first = $2 WHERE archive = $1";
+/// Has an archive that has never been written to begin at a position.
+pub const BEGIN_ARCHIVE: &str = "UPDATE mammoth.archives SET removed = $2, first = $2, next = $2, last_stamp = $3 \
+    WHERE archive = $1 AND next = 0 AND first = 0";
 /// Deletes the rows at $2 .. $3, which nobody sees any more, and what is counted of them.
 pub const REMOVE: &str = r#"
 WITH gone AS (

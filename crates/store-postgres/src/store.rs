@@ -30,7 +30,10 @@ impl ArchiveStore for PostgresStore {
     async fn id_key(&self) -> Result<IdKey, StoreError> {
         // The key of the first call that gets this far is everybody's; what the others made is forgotten.
         let mut made = [0; 16];
-        getrandom::fill(&mut made).map_err(|error| StoreError::refused(error.to_string()))?;
+        match self.ids {
+            Some(IdKey(ids)) => made = ids,
+            None => getrandom::fill(&mut made).map_err(|error| StoreError::refused(error.to_string()))?,
+        }
         Ok(attempts!(self, session => id_key(session, &made))?)
     }
 
@@ -171,6 +174,28 @@ impl ArchiveStore for PostgresStore {
             self.keep_stats(asking.elapsed(), &stats);
         }
         Ok(stats)
+    }
+}
+
+impl PostgresStore {
+    /// Has an archive that has never been written to begin at a position, as one does that had entries before it.
+    /// `last_stamp` is the greatest stamp that it has given so far.
+    ///
+    /// # Errors
+    /// `Refused` when it has been written to.
+    pub async fn begin(
+        &self,
+        owner: &BareJid,
+        at: Position,
+        last_stamp: Timestamp,
+    ) -> Result<(), StoreError> {
+        let archive = Key::of(owner);
+        // Once it may have been done, doing it again would be refused.
+        let begun = attempts!(self, session => async {
+            session.change(sql::MAKE_ARCHIVES, &[&vec![archive], &vec![owner.as_str()]]).await?;
+            session.change(sql::BEGIN_ARCHIVE, &[&archive, &at.0, &last_stamp.0]).await
+        }, unless_unknown)?;
+        if begun == 1 { Ok(()) } else { Err(StoreError::refused("the archive has been written to")) }
     }
 }
 

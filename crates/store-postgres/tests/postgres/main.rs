@@ -10,3 +10,4 @@ mod outages;
 mod proxy;
 mod rows;
 mod several;
+mod successor;
