@@ -27,6 +27,10 @@ pub fn path(dir: &Path, generation: u64) -> PathBuf {
     dir.join("log").join(format!("{generation}.sqlite"))
 }
 
+/// The size of a page. A commit writes whole pages, and mostly one message: with the usual 4096 bytes a log of single
+/// messages would be several times as large as they are.
+const PAGE_BYTES: i64 = 1024;
+
 /// Held while a log is opened.
 static OPENING: Mutex<()> = Mutex::new(());
 
@@ -45,6 +49,7 @@ impl Log {
         let connection = Connection::open(path(dir, generation))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.busy_timeout(crate::BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;

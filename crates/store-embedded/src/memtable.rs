@@ -16,6 +16,11 @@ use crate::state::Numbered;
 /// From so many entries of one archive on, its conversations are indexed; below, looking through them is quicker.
 const INDEXED_FROM: usize = 64;
 
+/// What the smallest allocation takes up, nearly.
+const ALLOCATION_MIN: usize = 32;
+/// Bytes that an entry takes up in the index of conversations: under its bare JID and its full one.
+const PLACES: usize = 3 * size_of::<u32>();
+
 /// The entries of one generation of the log.
 #[derive(Debug)]
 pub struct Memtable {
@@ -60,13 +65,16 @@ pub struct Slot {
     pub stanza_bytes: u32,
     group: u32,
     offset: u32,
-    last_stamp: i64,
 }
 
 impl Table {
     fn push(&mut self, slot: Slot) {
         let place = self.slots.len() as u32;
         self.bytes += u64::from(slot.stanza_bytes);
+        if self.slots.len() == self.slots.capacity() {
+            // By doubling, but from one on: most archives have one or two entries here.
+            self.slots.reserve_exact(self.slots.len().max(1));
+        }
         self.slots.push(slot);
         if let Some(contacts) = &mut self.contacts {
             index(contacts, place, &slot);
@@ -77,6 +85,19 @@ impl Table {
             }
             self.contacts = Some(contacts);
         }
+    }
+
+    /// Bytes it takes up, nearly.
+    fn memory(&self) -> usize {
+        let index = |contacts: &HashMap<i64, Vec<u32>>| {
+            contacts.capacity() * size_of::<(i64, Vec<u32>)>()
+                + contacts.len() * ALLOCATION_MIN
+                + self.slots.len() * PLACES
+        };
+        // Its own place is in a table that may be half empty.
+        2 * size_of::<(u32, Table)>()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.contacts.as_ref().map_or(0, index)
     }
 
     fn next(&self) -> i64 {
@@ -175,15 +196,8 @@ impl Memtable {
         let mut prepared = Vec::with_capacity(parts.len());
         for part in parts {
             let Part::Entries { archive, first, entries } = part else { continue };
-            let mut last_stamp = 0;
-            let slots: Vec<Slot> = entries
-                .iter()
-                .map(|(offset, record)| {
-                    let slot = slot(record, *offset, last_stamp, keys);
-                    last_stamp = record.stamp;
-                    slot
-                })
-                .collect();
+            let slots: Vec<Slot> =
+                entries.iter().map(|(offset, record)| slot(record, *offset, keys)).collect();
             prepared.push((*archive, *first, slots));
         }
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -201,16 +215,14 @@ impl Memtable {
                 bytes: slots.iter().map(|slot| u64::from(slot.stanza_bytes)).sum(),
             });
             inner.entries += slots.len() as u64;
-            inner.bytes += slots.len() * (size_of::<Slot>() + 24);
-            let table = inner.archives.entry(archive).or_insert_with(|| Table {
-                first,
-                bytes: 0,
-                slots: Vec::new(),
-                contacts: None,
-            });
+            let empty = || Table { first, bytes: 0, slots: Vec::new(), contacts: None };
+            let before = inner.archives.get(&archive).map_or(0, Table::memory);
+            let table = inner.archives.entry(archive).or_insert_with(empty);
             for slot in slots {
                 table.push(Slot { group: number, ..slot });
             }
+            let after = table.memory();
+            inner.bytes += after.saturating_sub(before);
         }
         added
     }
@@ -341,12 +353,13 @@ impl Inner {
     fn record(&self, slot: &Slot) -> Result<Record<'_>, Damaged> {
         let group = self.groups.get(slot.group as usize).map(|group| group.as_ref()).unwrap_or_default();
         let entry = group.get(slot.offset as usize..).unwrap_or_default();
-        Record::take(&mut Cursor::new(entry), slot.last_stamp)
+        // Its stamp is spelt as less than the one before it, which is not at hand; but the slot has it.
+        Ok(Record { stamp: slot.stamp, ..Record::take(&mut Cursor::new(entry), 0)? })
     }
 }
 
 /// What a memory table or a segment keeps at hand of an entry.
-pub fn slot(record: &Record<'_>, offset: usize, last_stamp: i64, keys: &Keys) -> Slot {
+pub fn slot(record: &Record<'_>, offset: usize, keys: &Keys) -> Slot {
     let bare = bare(record.with);
     Slot {
         stamp: record.stamp,
@@ -357,7 +370,6 @@ pub fn slot(record: &Record<'_>, offset: usize, last_stamp: i64, keys: &Keys) ->
         stanza_bytes: u32::try_from(record.stanza.len()).unwrap_or(u32::MAX),
         group: 0,
         offset: offset as u32,
-        last_stamp,
     }
 }
 

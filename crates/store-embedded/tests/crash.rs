@@ -183,7 +183,7 @@ async fn a_full_memory_table_is_there_again_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let mut known = Knowledge::new();
     // An append has 12.5 entries on average, and each of these takes some 255 bytes of memory.
-    let enough = memtable_bytes as u64 / 255 / 14;
+    let enough = memtable_bytes as u64 / 255 / 18;
     run_and_kill(dir.path(), memtable_bytes, true, &mut known, |_, acknowledged| acknowledged > enough);
     let (store, took) = open_and_time(dir.path(), memtable_bytes);
     let stats = store.stats().await.unwrap();
