@@ -13,6 +13,7 @@ mod forget;
 mod progress;
 mod show;
 mod stats;
+mod transfer;
 mod verify;
 
 /// `mammoth archive …`
@@ -62,6 +63,15 @@ Example:
 The copy has accounts, rosters and archives; the configuration and certificates of your own are not \
 in it. To restore, start the server on the copy, or on a copy of it.")]
     Backup(backup::BackupArguments),
+    /// Copy everything into the store that another configuration names, such as from files into PostgreSQL, or back
+    #[command(after_help = "\
+Example:
+  mammoth archive transfer /etc/mammoth/mammoth-postgresql.toml --config /etc/mammoth/mammoth.toml
+
+Archives, their settings, accounts and rosters are copied, and compared at the end. Messages keep their \
+ids, so that clients notice nothing. No server may run on either store. What was interrupted goes on \
+where it stopped when the same is called again. The old store stays as it is.")]
+    Transfer(transfer::TransferArguments),
 }
 
 /// Does what the command says.
@@ -73,6 +83,7 @@ pub fn run(command: ArchiveCommand) -> anyhow::Result<()> {
         ArchiveCommand::Stats(arguments) => stats::run(&arguments),
         ArchiveCommand::Verify(arguments) => verify::run(&arguments),
         ArchiveCommand::Backup(arguments) => backup::run(&arguments),
+        ArchiveCommand::Transfer(arguments) => transfer::run(&arguments),
     }
 }
 

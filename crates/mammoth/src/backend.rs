@@ -2,14 +2,25 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use jid::BareJid;
 use mammoth_accounts::AccountStore;
-use mammoth_archive::ArchiveStore;
+use mammoth_archive::{ArchiveStore, Head, IdKey, StoreError, Timestamp};
 use mammoth_store_embedded::{BackupReport, EmbeddedStore, Options, Report};
 
+use crate::admin;
 use crate::config::{Settings, Storage};
 
+/// How often a database is looked at for other sessions: those of a server that has just been stopped may still be
+/// ending.
+const LOOKS_MAX: u32 = 10;
+/// The pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
 /// The open stores of one data directory.
+#[derive(Clone)]
 pub struct Stores {
     /// Accounts and rosters.
     pub accounts: Arc<dyn AccountStore>,
@@ -37,6 +48,73 @@ pub async fn open(data: &Path, settings: Option<&Settings>, access: Access) -> a
             open_embedded(data, access, options)
         }
         Some(Storage::Postgresql(settings)) => open_postgresql(settings).await,
+    }
+}
+
+/// Fails when a server uses the stores that the settings name, as far as can be told from here.
+pub async fn must_be_idle(settings: &Settings) -> anyhow::Result<()> {
+    let data = settings.data.display();
+    anyhow::ensure!(admin::connect(&settings.data)?.is_none(), "a server runs on {data}: stop it first");
+    if let Storage::Postgresql(settings) = &settings.storage {
+        let mut looks = 1;
+        while others_on_postgresql(settings).await? > 0 {
+            anyhow::ensure!(looks < LOOKS_MAX, "a server uses the database: stop it first");
+            looks += 1;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(())
+}
+
+/// A store that is to take the place of another.
+#[derive(Clone)]
+pub enum Successor {
+    /// In a directory.
+    Embedded(Arc<EmbeddedStore>),
+    /// In a database.
+    #[cfg(feature = "postgresql")]
+    Postgresql(Arc<mammoth_store_postgres::PostgresStore>),
+}
+
+impl Successor {
+    /// Opens the store that the settings name. If it has to be made, its ids are made with this secret.
+    pub async fn open(settings: &Settings, ids: IdKey) -> anyhow::Result<Successor> {
+        match &settings.storage {
+            Storage::Embedded { memory_table_bytes } => {
+                crate::place::create_directory(&settings.data)?;
+                let options = Options { memtable_bytes: *memory_table_bytes, ..Options::default() };
+                Ok(Successor::Embedded(EmbeddedStore::open_with_ids(&settings.data, options, ids)?))
+            }
+            #[cfg(feature = "postgresql")]
+            Storage::Postgresql(settings) => {
+                use mammoth_store_postgres::{Config, PostgresStore};
+                let config = Config { ids: Some(ids), ..postgresql(settings)? };
+                let store = PostgresStore::open(config).await.context("storage.postgresql")?;
+                Ok(Successor::Postgresql(store))
+            }
+            #[cfg(not(feature = "postgresql"))]
+            Storage::Postgresql(_) => anyhow::bail!(WITHOUT_POSTGRESQL),
+        }
+    }
+
+    /// Its stores, behind the ports.
+    pub fn stores(&self) -> Stores {
+        match self {
+            Successor::Embedded(store) => Stores { accounts: store.clone(), archives: store.clone() },
+            #[cfg(feature = "postgresql")]
+            Successor::Postgresql(store) => Stores { accounts: store.clone(), archives: store.clone() },
+        }
+    }
+
+    /// Has an archive that has never been written to begin where one with this head does.
+    pub async fn begin(&self, owner: &BareJid, head: Head) -> Result<(), StoreError> {
+        // What the entries themselves will say is not said before them.
+        let last_stamp = if head.count() == 0 { head.last_stamp } else { Timestamp(i64::MIN) };
+        match self {
+            Successor::Embedded(store) => store.begin(owner, head.first, last_stamp).await,
+            #[cfg(feature = "postgresql")]
+            Successor::Postgresql(store) => store.begin(owner, head.first, last_stamp).await,
+        }
     }
 }
 
@@ -83,8 +161,20 @@ fn only_embedded(settings: Option<&Settings>, otherwise: &str) -> anyhow::Result
 
 #[cfg(feature = "postgresql")]
 async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result<Stores> {
-    use anyhow::Context as _;
-    use mammoth_store_postgres::{Config, PostgresStore, Tls};
+    let opened = mammoth_store_postgres::PostgresStore::open(postgresql(settings)?).await;
+    let store = opened.context("storage.postgresql")?;
+    Ok(Stores { accounts: store.clone(), archives: store })
+}
+
+#[cfg(feature = "postgresql")]
+async fn others_on_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result<u64> {
+    let others = mammoth_store_postgres::PostgresStore::others(&postgresql(settings)?).await;
+    others.context("storage.postgresql")
+}
+
+#[cfg(feature = "postgresql")]
+fn postgresql(settings: &crate::config::Postgresql) -> anyhow::Result<mammoth_store_postgres::Config> {
+    use mammoth_store_postgres::{Config, Tls};
     let password = match (&settings.password, &settings.password_file) {
         (Some(password), _) => Some(password.0.clone()),
         (None, Some(file)) => {
@@ -95,7 +185,7 @@ async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result
         }
         (None, None) => None,
     };
-    let config = Config {
+    Ok(Config {
         url: settings.url.as_ref().map(|url| url.0.clone()),
         host: settings.host.clone(),
         port: settings.port,
@@ -110,14 +200,19 @@ async fn open_postgresql(settings: &crate::config::Postgresql) -> anyhow::Result
         writers: settings.writers,
         partitions: settings.partitions,
         ..Config::default()
-    };
-    let store = PostgresStore::open(config).await.context("storage.postgresql")?;
-    Ok(Stores { accounts: store.clone(), archives: store })
+    })
 }
 
 #[cfg(not(feature = "postgresql"))]
+const WITHOUT_POSTGRESQL: &str =
+    "storage.archive: this mammoth was built without PostgreSQL; build it with --features postgresql";
+
+#[cfg(not(feature = "postgresql"))]
 async fn open_postgresql(_: &crate::config::Postgresql) -> anyhow::Result<Stores> {
-    anyhow::bail!(
-        "storage.archive: this mammoth was built without PostgreSQL; build it with --features postgresql"
-    )
+    anyhow::bail!(WITHOUT_POSTGRESQL)
+}
+
+#[cfg(not(feature = "postgresql"))]
+async fn others_on_postgresql(_: &crate::config::Postgresql) -> anyhow::Result<u64> {
+    anyhow::bail!(WITHOUT_POSTGRESQL)
 }

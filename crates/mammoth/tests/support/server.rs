@@ -161,6 +161,13 @@ impl Server {
     }
 
     fn on(options: Options, storage: String) -> Server {
+        let mut server = Server::stopped(options, storage);
+        server.up();
+        server
+    }
+
+    /// A place with a configuration, and no server on it yet. `storage` is the section on the store.
+    pub fn stopped(options: Options, storage: String) -> Server {
         let directory = tempfile::Builder::new().prefix("mammoth-test-").tempdir().expect("a directory");
         let Options { top, listen, limits, log, .. } = &options;
         let data = directory.path().join("data");
@@ -172,16 +179,7 @@ impl Server {
             storage,
         );
         std::fs::write(directory.path().join("mammoth.toml"), config).expect("a configuration");
-        let mut server = Server {
-            ledger: Ledger::default(),
-            directory,
-            options,
-            storage,
-            running: None,
-            earlier: Vec::new(),
-        };
-        server.up();
-        server
+        Server { ledger: Ledger::default(), directory, options, storage, running: None, earlier: Vec::new() }
     }
 
     /// Starts it again in the same place, after [`Server::kill`] or [`Server::down`].
@@ -370,10 +368,15 @@ impl Drop for Server {
     }
 }
 
-/// The configuration's section on the store.
-fn storage() -> String {
+/// The configuration's section on a store of files.
+pub fn embedded() -> String {
+    "[storage]\narchive = \"embedded\"".to_owned()
+}
+
+/// The configuration's section on the store that is to be tested.
+pub fn storage() -> String {
     match std::env::var("MAMMOTH_TEST_STORAGE").as_deref() {
-        Err(_) | Ok("" | "embedded") => "[storage]\narchive = \"embedded\"".to_owned(),
+        Err(_) | Ok("" | "embedded") => embedded(),
         Ok("postgresql") => {
             static MADE: AtomicU32 = AtomicU32::new(0);
             let server = std::env::var("MAMMOTH_TEST_POSTGRESQL")

@@ -17,3 +17,4 @@ mod order;
 mod roster;
 mod rules;
 mod several;
+mod transfer;
