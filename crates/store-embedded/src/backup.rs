@@ -13,7 +13,7 @@ use rusqlite::backup::Backup;
 use crate::catalog;
 use crate::open::{generations, sync_folder};
 use crate::segment;
-use crate::{EmbeddedStore, checksum, log};
+use crate::{EmbeddedStore, checksum, log, rows};
 
 /// How often a backup starts again because a seal took the log from under it.
 const RETRIES: u32 = 20;
@@ -116,7 +116,7 @@ fn attempt(dir: &Path, target: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         catalog::CatalogError::Sqlite(source) => sqlite(source),
         error => BackupError::Io { file: small.clone(), source: io::Error::other(error) },
     };
-    let rows = catalog::segments(&copy).map_err(rotten)?;
+    let rows = rows::segments(&copy).map_err(rotten)?;
     let log_first = catalog::log_first(&copy).map_err(rotten)?;
     drop(copy);
 
@@ -163,7 +163,7 @@ fn attempt(dir: &Path, target: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
 }
 
 /// Removes what an earlier try left.
-fn clear_strays(target: &Path, rows: &[catalog::SegmentRow], log_first: u64) -> io::Result<()> {
+fn clear_strays(target: &Path, rows: &[rows::SegmentRow], log_first: u64) -> io::Result<()> {
     let named: BTreeSet<PathBuf> = rows.iter().map(|row| segment::path(target, row.segment)).collect();
     for file in fs::read_dir(target.join("segments"))? {
         let path = file?.path();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mammoth_archive::jid::BareJid;
 use mammoth_archive::{Position, StoreError};
 
-use crate::{EmbeddedStore, catalog};
+use crate::{EmbeddedStore, rows};
 
 impl EmbeddedStore {
     /// As `mammoth_archive::ArchiveStore::retract`, of many entries in one commit. Where no entry stands, nothing is
@@ -37,7 +37,7 @@ impl EmbeddedStore {
                     let present = head.is_some_and(|head| head.holds(*position));
                     changes.push(if present { Some(shared.new_change()) } else { None });
                     if let Some(Some(change)) = changes.last() {
-                        catalog::put_override(connection, number, position.0, *change, tombstone)?;
+                        rows::put_override(connection, number, position.0, *change, tombstone)?;
                     }
                 }
                 Ok(Some((number, changes)))

@@ -9,11 +9,13 @@
 //!                                                      (sorted, immutable)           └─ segments that hold it
 //! ```
 //!
-//! In reading order: `format`, `log`, `memtable`, `segment`, `segment_index`, `state`, `read`, `writer`, `build`,
-//! `seal`, `merge`, `purge`, `checksum`, `catalog`, `accounts`, `open`, `verify`, `backup`, `successor`.
+//! In reading order: `format`, `log`, `memtable`, `block`, `segment`, `segment_search`, `segment_index`, `state`,
+//! `snapshot`, `sources`, `read`, `writer`, `pack`, `build`, `seal`, `plan`, `merge`, `purge`, `checksum`, `catalog`, `rows`,
+//! `accounts`, `open`, `successor`, `verify`, `backup`.
 
 mod accounts;
 mod backup;
+mod block;
 mod build;
 mod catalog;
 mod checksum;
@@ -23,16 +25,24 @@ mod hook;
 mod log;
 mod memtable;
 mod merge;
+mod merge_blocks;
 mod merge_index;
+mod numbered;
 mod open;
+mod pack;
 mod packed;
+mod plan;
 mod purge;
 mod read;
 mod readers;
+mod rows;
 mod seal;
 mod segment;
 mod segment_index;
+mod segment_search;
 mod shared;
+mod snapshot;
+mod sources;
 mod state;
 mod store;
 mod successor;

@@ -11,7 +11,7 @@ use mammoth_archive::{Position, StoredEntry, Timestamp};
 
 use crate::format::{Cursor, Damaged, Keys, Record, bare, jid};
 use crate::log::Part;
-use crate::state::Numbered;
+use crate::numbered::Numbered;
 
 /// From so many entries of one archive on, its conversations are indexed; below, looking through them is quicker.
 const INDEXED_FROM: usize = 64;

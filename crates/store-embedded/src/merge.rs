@@ -7,31 +7,26 @@ use std::sync::{Arc, PoisonError};
 
 use mammoth_archive::StoreError;
 
-use crate::build::{BuildError, Builder, Built, Packer, SAMPLES_MAX, Samples};
-use crate::catalog::SegmentRow;
+use crate::block::Scratch;
+use crate::build::{BuildError, Builder, Built};
 use crate::format::Record;
 use crate::hook::Step;
+use crate::merge_blocks::{BLOCK, BLOCKS, BlockCursor, BlockRow, LastStamp};
 use crate::merge_index::{CONVERSATIONS, Conversations, IDS, Ids, prepare};
+use crate::pack::{Packer, SAMPLES_MAX, Samples};
+use crate::plan::{Plan, choose};
+use crate::rows::SegmentRow;
 use crate::seal::{BATCH, finish, unmade};
-use crate::segment::{BlockMeta, Dictionary, ExtentRow, Reader, Scratch, Segment};
+use crate::segment::{BlockMeta, Dictionary, ExtentRow, Reader, Segment};
 use crate::state::Overrides;
 use crate::{RETRY_PAUSE, Shared, WriteError, purge};
 
-/// So many neighbours of one level become one of the next.
-const WIDTH: usize = 8;
-/// A segment of whose entries one in so many has expired is written anew.
-const LOST_SHARE: u64 = 12;
-/// With more tombstones than this beside the segments, the segment with the most is written anew.
-const OVERRIDES_MAX: usize = 10_000;
 /// With more dictionaries than this a merged segment gets one of its own instead.
 const DICTIONARIES_MAX: usize = 64;
 /// How many blocks of a segment are looked at to train a new dictionary.
 const SAMPLED_BLOCKS_MAX: u32 = 20_000;
 /// How many blocks are taken over before looking whether the store closes.
 const LOOK_UP_EVERY: u32 = 256;
-
-/// An archive, and the stamp of its last entry in a segment.
-type LastStamp = (u32, i64);
 
 enum Job {
     Merge,
@@ -96,35 +91,6 @@ fn merge_once(shared: &Shared) -> Result<bool, BuildError> {
         merge(shared, &plan, None)?;
     }
     Ok(true)
-}
-
-/// Which segments become one.
-pub struct Plan {
-    /// Neighbours, oldest first.
-    pub sources: Vec<Arc<Segment>>,
-    /// The level of what they become.
-    pub level: u32,
-}
-
-fn choose(shared: &Shared) -> Option<Plan> {
-    let segments = shared.segments();
-    let alone = |segment: &Arc<Segment>| Plan { sources: vec![segment.clone()], level: segment.level };
-    if let Some(dead) = segments.iter().find(|segment| segment.live() == 0) {
-        return Some(alone(dead));
-    }
-    for alike in segments.chunk_by(|a, b| a.level == b.level) {
-        if let Some(sources) = alike.get(..WIDTH) {
-            let level = sources.first().map_or(0, |segment| segment.level) + 1;
-            return Some(Plan { sources: sources.to_vec(), level });
-        }
-    }
-    if let Some(thin) =
-        segments.iter().find(|s| (s.entries - s.live()).saturating_mul(LOST_SHARE) >= s.entries)
-    {
-        return Some(alone(thin));
-    }
-    let busiest = shared.state().most_overridden(OVERRIDES_MAX)?;
-    segments.iter().find(|segment| segment.number == busiest).map(alone)
 }
 
 /// An archive, as of the beginning of a merge.
@@ -441,47 +407,6 @@ impl Merge<'_> {
             at += taken as i64;
             rest = rest.get(taken..).unwrap_or_default();
         }
-        Ok(())
-    }
-}
-
-/// Everything of every block, in order.
-pub const BLOCKS: &str = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, bytes, data
-                          FROM blocks ORDER BY block";
-const BLOCK: &str = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, bytes, data
-                     FROM blocks WHERE block = ?1";
-
-struct BlockRow {
-    meta: BlockMeta,
-    dictionary: u32,
-    /// The stamp of the archive's last entry in the source: right once its last block has been taken.
-    last_stamp: i64,
-    bytes: u64,
-    data: Vec<u8>,
-}
-
-struct BlockCursor<'a> {
-    rows: rusqlite::Rows<'a>,
-    last_stamps: std::slice::Iter<'a, LastStamp>,
-    head: Option<BlockRow>,
-}
-
-impl BlockCursor<'_> {
-    fn advance(&mut self) -> Result<(), BuildError> {
-        let last = self.head.take();
-        let Some(row) = self.rows.next()? else { return Ok(()) };
-        let meta = BlockMeta::read(row)?;
-        let (mut data, last_stamp) = match last {
-            Some(last) if last.meta.archive == meta.archive => (last.data, last.last_stamp),
-            last => {
-                let found = self.last_stamps.by_ref().find(|(archive, _)| *archive == meta.archive);
-                (last.map_or_else(Vec::new, |last| last.data), found.map_or(meta.stamp, |(_, stamp)| *stamp))
-            }
-        };
-        data.clear();
-        data.extend_from_slice(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?);
-        let (dictionary, bytes) = (row.get(6)?, row.get::<_, i64>(7)?.max(0) as u64);
-        self.head = Some(BlockRow { meta, dictionary, last_stamp, bytes, data });
         Ok(())
     }
 }

@@ -12,14 +12,15 @@ use mammoth_archive::{IdKey, Settings};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
+use crate::block::Scratch;
 use crate::catalog::{self, CatalogError};
 use crate::format::{Damaged, FORMAT, Keys};
 use crate::log::{self, Log, ReplayError, parts};
 use crate::memtable::Memtable;
-use crate::segment::{Scratch, Segment, SegmentError};
+use crate::segment::{Segment, SegmentError};
 use crate::state::State;
 use crate::writer::{QUEUE_MAX, Writer, owners};
-use crate::{EmbeddedStore, Options, Shared, readers};
+use crate::{EmbeddedStore, Options, Shared, readers, rows};
 
 /// The file that says who writes to the store.
 const LOCK_FILE: &str = "mammoth.lock";
@@ -253,7 +254,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
     let id_key = IdKey(catalog::key(&catalog, "id_key").map_err(of_catalog)?);
     let log_first = catalog::log_first(&catalog).map_err(of_catalog)?;
     let mut state = State::new(log_first);
-    let mut rows = catalog::archives(&catalog).map_err(of_catalog)?;
+    let mut rows = rows::archives(&catalog).map_err(of_catalog)?;
     rows.sort_by_key(|row| row.archive);
     for row in rows {
         state.add_archive(row.archive, &row.owner).map_err(damaged)?;
@@ -263,13 +264,13 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
             archive.catalogued = true;
         }
     }
-    for row in catalog::segments(&catalog).map_err(of_catalog)? {
+    for row in rows::segments(&catalog).map_err(of_catalog)? {
         let of_segment = |error| OpenError::segment(dir, row.segment, error);
         let segment = Segment::open(dir, row).map_err(of_segment)?;
         let extents = segment.reader().and_then(|reader| reader.extents()).map_err(of_segment)?;
         state.add_segment(Arc::new(segment), &extents).map_err(damaged)?;
     }
-    let overrides = catalog::overrides(&catalog).map_err(of_catalog)?;
+    let overrides = rows::overrides(&catalog).map_err(of_catalog)?;
     let last_change = overrides.iter().map(|(_, _, change, _)| *change).max().unwrap_or(0);
     let last_segment = catalog::last_segment(&catalog).map_err(of_catalog)?;
 
@@ -302,7 +303,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
             ReplayError::Sqlite(error) => OpenError::sqlite(&file, error),
         })?;
     }
-    for (generation, noted) in catalog::logs(&catalog).map_err(of_catalog)? {
+    for (generation, noted) in rows::logs(&catalog).map_err(of_catalog)? {
         let found = groups.get(&generation).copied().unwrap_or(0);
         if generation >= log_first && found < noted {
             let what = format!("ends after group {found}, and had {noted} when the store was closed");

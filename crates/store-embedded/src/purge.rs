@@ -11,10 +11,11 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use crate::build::BuildError;
-use crate::merge::{Plan, merge};
+use crate::merge::merge;
 use crate::open::generations;
+use crate::plan::Plan;
 use crate::writer::Op;
-use crate::{EmbeddedStore, Shared, catalog};
+use crate::{EmbeddedStore, Shared, rows};
 
 /// How often it is looked whether the last reader of a replaced file has let go.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -67,8 +68,8 @@ fn forget(connection: &Connection, shared: &Shared, archive: u32) -> rusqlite::R
     let Some(known) = state.archive(archive) else { return Ok(0) };
     let (owner, next, last_stamp) = (known.owner.clone(), known.next, known.last_stamp);
     drop(state);
-    catalog::put_archive(connection, archive, &owner, (next, next, last_stamp))?;
-    catalog::put_settings(connection, archive, Some(None), Some(None))?;
+    rows::put_archive(connection, archive, &owner, (next, next, last_stamp))?;
+    rows::put_settings(connection, archive, Some(None), Some(None))?;
     connection
         .prepare_cached("DELETE FROM overrides WHERE archive = ?1 AND position < ?2")?
         .execute(params![archive, next])?;

@@ -7,7 +7,7 @@ use mammoth_archive::StoreError;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::segment::Scratch;
+use crate::block::Scratch;
 use crate::{EmbeddedStore, Shared, catalog};
 
 /// How many queries can wait for a reader; a further one waits for room.

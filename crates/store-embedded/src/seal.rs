@@ -5,17 +5,19 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::params;
 
-use crate::build::{BuildError, Builder, Built, SAMPLES_MAX, Samples};
-use crate::catalog::{self, SegmentRow};
+use crate::build::{BuildError, Builder, Built};
 use crate::format::{Damaged, Record};
 use crate::hook::Step;
 use crate::log::Log;
 use crate::memtable::Memtable;
 use crate::open::{remove_log, sync_folder};
+use crate::pack::{SAMPLES_MAX, Samples};
 use crate::purge::remove_if_there;
+use crate::rows::SegmentRow;
 use crate::segment::Segment;
 use crate::state::Overrides;
 use crate::{RETRY_PAUSE, Shared, WriteError};
+use crate::{catalog, rows};
 
 /// How many archives get their rows, or their new extents, at one go.
 pub const BATCH: usize = 512;
@@ -238,7 +240,7 @@ fn catalogue_owners(shared: &Shared, archives: impl Iterator<Item = u32>) -> Res
         let catalog = shared.catalog();
         let transaction = catalog.unchecked_transaction()?;
         for (number, owner, first) in &rows {
-            catalog::put_archive(&transaction, *number, owner, (*first, *first, i64::MIN))?;
+            rows::put_archive(&transaction, *number, owner, (*first, *first, i64::MIN))?;
         }
         transaction.commit().map_err(|error| shared.write_failed(&error))?;
         drop(catalog);
@@ -294,7 +296,7 @@ impl Shared {
                 transaction.prepare_cached("DELETE FROM segments WHERE segment = ?1")?.execute([segment])?;
             }
             if let Some(row) = new {
-                catalog::put_segment(&transaction, &row)?;
+                rows::put_segment(&transaction, &row)?;
             }
             for (archive, position, change) in folded {
                 transaction

@@ -1,17 +1,17 @@
 //! A segment, read: one immutable SQLite file of entries in the order of (archive, position), with what is needed
-//! to find them by position and stamp. Conversations and ids are left to `segment_index`, making a segment to
+//! to find them. Searching it is left to `segment_search` and `segment_index`, making a segment to
 //! `build`; which segments hold what to `state`.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use zstd::zstd_safe::{DCtx, DDict, get_frame_content_size};
+use zstd::zstd_safe::{DDict, get_frame_content_size};
 
-use crate::format::{Cursor, Damaged, FORMAT, Record};
+use crate::block::{Block, Scratch};
+use crate::format::{Cursor, Damaged, FORMAT};
 use crate::packed::{read_extents, read_sampled};
 use crate::state::Extent;
 
@@ -155,7 +155,7 @@ pub struct Dictionary {
 
 impl Segment {
     /// Takes a segment into use.
-    pub fn open(dir: &Path, row: crate::catalog::SegmentRow) -> Result<Segment, SegmentError> {
+    pub fn open(dir: &Path, row: crate::rows::SegmentRow) -> Result<Segment, SegmentError> {
         let path = path(dir, row.segment);
         let Ok(metadata) = std::fs::metadata(&path) else { return Err(SegmentError::Missing(path)) };
         let segment = Segment {
@@ -233,60 +233,6 @@ fn uri(path: &Path) -> String {
     }
     uri.push_str("?immutable=1");
     uri
-}
-
-/// What one reading thread needs besides the files: room to decompress.
-pub struct Scratch {
-    context: DCtx<'static>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch { context: DCtx::create() }
-    }
-}
-
-/// One block, decompressed.
-#[derive(Debug)]
-pub struct Block {
-    /// Its number.
-    pub number: u32,
-    /// The position of its first entry.
-    pub first: i64,
-    /// How many entries it has.
-    pub count: u32,
-    bytes: Vec<u8>,
-    entries_at: usize,
-}
-
-impl Block {
-    /// Whether it holds this position.
-    pub fn holds(&self, position: i64) -> bool {
-        position >= self.first && position < self.next()
-    }
-
-    /// The position after its last.
-    pub fn next(&self) -> i64 {
-        self.first.saturating_add(i64::from(self.count))
-    }
-
-    /// Shows its entries in order.
-    pub fn each<'a, E: From<Damaged>>(
-        &'a self,
-        mut show: impl FnMut(i64, Record<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut cursor = Cursor::new(self.bytes.get(self.entries_at..).unwrap_or_default());
-        let mut last = 0;
-        for position in (self.first..).take(self.count as usize) {
-            let record = Record::take(&mut cursor, last)?;
-            last = record.stamp;
-            show(position, record)?;
-        }
-        if !cursor.is_done() {
-            return Err(Damaged::new("a block is longer than its entries").into());
-        }
-        Ok(())
-    }
 }
 
 /// A connection to a segment, returned to it when dropped.
@@ -372,7 +318,8 @@ impl Reader<'_> {
         Ok(all)
     }
 
-    fn meta(&self, block: u32) -> Result<BlockMeta, SegmentError> {
+    /// What stands beside a block.
+    pub fn meta(&self, block: u32) -> Result<BlockMeta, SegmentError> {
         let sql = "SELECT block, archive, first, count, stamp, bytes_before FROM blocks WHERE block = ?1";
         let found = self.row(sql, [block], BlockMeta::read)?;
         found.ok_or_else(|| self.damaged(format!("block {block} is missing")))
@@ -388,52 +335,13 @@ impl Reader<'_> {
         Damaged::new(format!("segment {}: {what}", self.segment.number)).into()
     }
 
-    /// The block that holds a position of an extent, decompressed and checked. It is guessed by proportion, since
-    /// blocks are mostly of one size.
-    pub fn block_at(
-        &self,
-        extent: &Extent,
-        position: i64,
-        scratch: &mut Scratch,
-    ) -> Result<Block, SegmentError> {
-        let (mut low, mut high) =
-            (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
-        let (mut low_at, mut high_at) = (extent.first, extent.next());
-        let mut probes = 0;
-        while low <= high && (low_at..high_at).contains(&position) {
-            let guess = if probes < GUESSES {
-                low + proportion(
-                    position.saturating_sub(low_at),
-                    high_at.saturating_sub(low_at),
-                    high - low + 1,
-                )
-            } else {
-                low + (high - low) / 2
-            };
-            probes += 1;
-            let guess = guess.clamp(low, high);
-            let number = u32::try_from(guess).unwrap_or(u32::MAX);
-            let found = self.with_block(number, |meta, row| {
-                if position >= meta.first && position < meta.next() {
-                    return self.unpack_row(meta, row, scratch).map(Ok);
-                }
-                Ok(Err(*meta))
-            })?;
-            match found {
-                Ok(block) => return Ok(block),
-                Err(meta) if position < meta.first => (high, high_at) = (guess - 1, meta.first),
-                Err(meta) => (low, low_at) = (guess + 1, meta.next()),
-            }
-        }
-        Err(self.damaged(format!("no block holds position {position}")))
-    }
-
     /// A block, decompressed and checked.
     pub fn block(&self, number: u32, scratch: &mut Scratch) -> Result<Block, SegmentError> {
         self.with_block(number, |meta, row| self.unpack_row(meta, row, scratch))
     }
 
-    fn with_block<T>(
+    /// Shows a block's row, with what stands beside its data.
+    pub fn with_block<T>(
         &self,
         number: u32,
         f: impl FnOnce(&BlockMeta, &rusqlite::Row<'_>) -> Result<T, SegmentError>,
@@ -449,7 +357,8 @@ impl Reader<'_> {
         f(&BlockMeta::read(row).map_err(sqlite)?, row)
     }
 
-    fn unpack_row(
+    /// A block of its row, decompressed and checked.
+    pub fn unpack_row(
         &self,
         meta: &BlockMeta,
         row: &rusqlite::Row<'_>,
@@ -506,102 +415,4 @@ impl Reader<'_> {
         known.insert(number, made.clone());
         Ok(made)
     }
-
-    /// The first position of `span` whose stamp is `stamp` or later, or the end of `span`.
-    pub fn lower_bound(
-        &self,
-        extent: &Extent,
-        span: &Range<i64>,
-        stamp: i64,
-        scratch: &mut Scratch,
-    ) -> Result<i64, SegmentError> {
-        // The last block that begins before the stamp is the only one that can hold the boundary. It is guessed by
-        // proportion and by halves in turn: stamps mostly grow evenly, and where they do not halves are as good.
-        let (mut low, mut high) =
-            (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
-        let number = |block: i64| u32::try_from(block).unwrap_or(u32::MAX);
-        let oldest = self.meta(number(low))?;
-        if oldest.stamp >= stamp {
-            return Ok(span.start);
-        }
-        let mut candidate = oldest;
-        let newest = self.meta(number(high))?;
-        if newest.stamp < stamp {
-            (candidate, low) = (newest, high);
-        }
-        // From here on `low` begins before the stamp and `high` does not, unless they are the same.
-        let (mut low_stamp, mut high_stamp, mut halve) = (candidate.stamp, newest.stamp, false);
-        while low + 1 < high {
-            let guess = if halve {
-                low + (high - low) / 2
-            } else {
-                let all = high_stamp.saturating_sub(low_stamp);
-                low + proportion(stamp.saturating_sub(low_stamp), all, high - low)
-            };
-            halve = !halve;
-            let meta = self.meta(number(guess.clamp(low + 1, high - 1)))?;
-            if meta.stamp < stamp {
-                (candidate, low, low_stamp) = (meta, i64::from(meta.block), meta.stamp);
-            } else {
-                (high, high_stamp) = (i64::from(meta.block), meta.stamp);
-            }
-        }
-        let mut at = candidate.first;
-        self.block(candidate.block, scratch)?.each(|position, record| {
-            if record.stamp < stamp {
-                at = position.saturating_add(1);
-            }
-            Ok::<_, SegmentError>(())
-        })?;
-        Ok(at.clamp(span.start, span.end))
-    }
-
-    /// The first position of `span`, which ends where the extent does, from which on the rest holds at most
-    /// `bytes` of stanzas, and how many bytes that rest holds.
-    pub fn keep_bytes(
-        &self,
-        extent: &Extent,
-        span: &Range<i64>,
-        bytes: u64,
-        scratch: &mut Scratch,
-    ) -> Result<(i64, u64), SegmentError> {
-        // The first block from which on everything fits.
-        let (mut low, mut high) = (extent.block, extent.block.saturating_add(extent.blocks));
-        let (mut at, mut kept) = (extent.next(), 0);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let meta = self.meta(middle)?;
-            let rest = extent.bytes.saturating_sub(meta.bytes_before);
-            if rest <= bytes {
-                (at, kept) = (meta.first, rest);
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        if low > extent.block {
-            let mut sizes = Vec::new();
-            self.block(low - 1, scratch)?.each(|_, record| {
-                sizes.push(record.stanza.len() as u64);
-                Ok::<_, SegmentError>(())
-            })?;
-            for size in sizes.iter().rev() {
-                if kept + size > bytes {
-                    break;
-                }
-                kept += size;
-                at -= 1;
-            }
-        }
-        Ok((at.max(span.start), kept))
-    }
 }
-
-/// `part` of `whole`, of `n` things.
-fn proportion(part: i64, whole: i64, n: i64) -> i64 {
-    let share = i128::from(part) * i128::from(n) / i128::from(whole).max(1);
-    i64::try_from(share).unwrap_or(0)
-}
-
-/// After so many guesses that missed, a search goes on by halves.
-const GUESSES: u32 = 4;

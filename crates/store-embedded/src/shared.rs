@@ -18,7 +18,8 @@ use crate::log::{Log, Part};
 use crate::memtable::Memtable;
 use crate::read::ReadError;
 use crate::segment::Segment;
-use crate::state::{Snapshot, State};
+use crate::snapshot::Snapshot;
+use crate::state::State;
 use crate::writer::{WriteError, owners};
 
 /// SQLite's codes for a sync that failed, of a file and of a folder.

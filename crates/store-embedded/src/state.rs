@@ -5,8 +5,6 @@
 //! What grows with the number of owners is [`ArchiveState`], and with owners times segments [`Extent`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -62,30 +60,6 @@ pub struct ArchiveState {
     pub catalogued: bool,
 }
 
-/// A map by archive number. Numbers are given one after the other by the store itself, so that nothing can be gained
-/// by choosing them, and spreading them is hash enough.
-pub type Numbered<T> = HashMap<u32, T, BuildHasherDefault<Spread>>;
-
-/// Spreads a number over 64 bits.
-#[derive(Default)]
-pub struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.0 = (self.0 ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-}
-
 /// Tombstones by position, each with the number of its change.
 pub type Overrides = BTreeMap<i64, (i64, Bytes)>;
 
@@ -111,37 +85,6 @@ impl Extent {
     pub fn next(&self) -> i64 {
         self.first.saturating_add(i64::from(self.count))
     }
-}
-
-/// One archive as of one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Its number.
-    pub archive: u32,
-    /// Its ends.
-    pub head: Head,
-    /// Where its entries lie, in order, without gaps, together exactly `head.first .. head.next`.
-    pub sources: Vec<Source>,
-    /// Tombstones to put in place of what the sources say.
-    pub overrides: Option<Arc<Overrides>>,
-}
-
-/// Some consecutive entries of an archive.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Their positions.
-    pub span: Range<i64>,
-    /// Where they lie.
-    pub place: Place,
-}
-
-/// Where entries lie.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// In a memory table.
-    Memory(Arc<Memtable>),
-    /// In a segment.
-    Segment(Arc<Segment>, Extent),
 }
 
 impl ArchiveState {
@@ -460,47 +403,4 @@ impl State {
         let tables = self.frozen.iter().chain([&self.active]);
         tables.map(|table| table.bytes_from(archive, from)).sum::<u64>().saturating_add(segments)
     }
-
-    /// An archive as of now.
-    pub fn snapshot(&self, archive: u32) -> Result<Snapshot, Damaged> {
-        let state = self.archive(archive).ok_or_else(|| Damaged::new("no such archive number"))?;
-        let mut sources = Vec::with_capacity(state.extents.len() + 2);
-        let mut at = state.first;
-        for extent in &state.extents {
-            if extent.next() <= at {
-                continue;
-            }
-            if extent.first > at {
-                return Err(gap(archive, at));
-            }
-            let segment = self.segments.get(&extent.segment);
-            let segment =
-                segment.ok_or_else(|| Damaged::new(format!("segment {} is not open", extent.segment)))?;
-            sources.push(Source { span: at..extent.next(), place: Place::Segment(segment.clone(), *extent) });
-            at = extent.next();
-        }
-        for table in self.frozen.iter().chain([&self.active]) {
-            if at >= state.next {
-                break;
-            }
-            let Some(span) = table.span(archive) else { continue };
-            let end = span.end.min(state.next);
-            if end <= at {
-                continue;
-            }
-            if span.start > at {
-                return Err(gap(archive, at));
-            }
-            sources.push(Source { span: at..end, place: Place::Memory(table.clone()) });
-            at = end;
-        }
-        if at < state.next {
-            return Err(gap(archive, at));
-        }
-        Ok(Snapshot { archive, head: state.head(), sources, overrides: state.overrides.clone() })
-    }
-}
-
-fn gap(archive: u32, position: i64) -> Damaged {
-    Damaged::new(format!("archive {archive} has no entry at position {position}"))
 }

@@ -17,7 +17,7 @@ use crate::format::Damaged;
 use crate::read::{ReadError, Reading};
 use crate::readers::Context;
 use crate::writer::{Append, Change, Finish, Op};
-use crate::{EmbeddedStore, Shared, WriteError, catalog};
+use crate::{EmbeddedStore, Shared, WriteError, rows};
 
 impl EmbeddedStore {
     /// Hands something to the writer, and waits for the answer.
@@ -170,7 +170,7 @@ impl ArchiveStore for EmbeddedStore {
                         return Ok(None);
                     }
                     let change = shared.new_change();
-                    catalog::put_override(connection, number, position.0, change, &written)?;
+                    rows::put_override(connection, number, position.0, change, &written)?;
                     Ok(Some((number, change)))
                 },
                 move |shared, done| {
@@ -234,7 +234,7 @@ pub fn put_first(connection: &Connection, shared: &Shared, archive: u32, first: 
     let Some(found) = state.archive(archive) else { return Ok(()) };
     let (owner, next, last_stamp) = (found.owner.clone(), found.next, found.last_stamp);
     drop(state);
-    catalog::put_archive(connection, archive, &owner, (first.min(next), next, last_stamp))
+    rows::put_archive(connection, archive, &owner, (first.min(next), next, last_stamp))
 }
 
 /// The number of an archive that is known to nobody, or only to this transaction: numbers from `free` on are not
@@ -263,17 +263,12 @@ impl EmbeddedStore {
                 let (known, free) = (state.number(&of), state.next_number());
                 drop(state);
                 let number = known.map_or_else(|| new_number(connection, &of, free), Ok)?;
-                catalog::put_archive(
-                    connection,
-                    number,
-                    &of,
-                    (head.first.0, head.next.0, head.last_stamp.0),
-                )?;
+                rows::put_archive(connection, number, &of, (head.first.0, head.next.0, head.last_stamp.0))?;
                 let (prefs, period) = match written {
-                    SettingsChange::Prefs(prefs) => (Some(prefs.as_ref().map(catalog::write_prefs)), None),
-                    SettingsChange::ExpiresAfter(period) => (None, Some(period.map(catalog::seconds))),
+                    SettingsChange::Prefs(prefs) => (Some(prefs.as_ref().map(rows::write_prefs)), None),
+                    SettingsChange::ExpiresAfter(period) => (None, Some(period.map(rows::seconds))),
                 };
-                catalog::put_settings(connection, number, prefs, period)?;
+                rows::put_settings(connection, number, prefs, period)?;
                 Ok(number)
             },
             move |shared, number| {

@@ -10,7 +10,7 @@ use mammoth_archive::{Head, IdKey, Position, StoreError, Timestamp};
 use crate::read::ReadError;
 use crate::state::ArchiveState;
 use crate::store::new_number;
-use crate::{EmbeddedStore, OpenError, Options, catalog, open};
+use crate::{EmbeddedStore, OpenError, Options, open, rows};
 
 impl EmbeddedStore {
     /// As [`EmbeddedStore::open`]; a store that has to be made makes its ids with this secret. One that is there
@@ -48,7 +48,7 @@ impl EmbeddedStore {
                     return Ok(None);
                 }
                 let number = known.map_or_else(|| new_number(connection, &of, free), Ok)?;
-                catalog::put_archive(connection, number, &of, (at.0, at.0, last_stamp.0))?;
+                rows::put_archive(connection, number, &of, (at.0, at.0, last_stamp.0))?;
                 Ok(Some(number))
             },
             move |shared, number| {

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::block::Scratch;
 use crate::build::BuildError;
 use crate::format::Keys;
 use crate::memtable::slot;
-use crate::merge::BLOCKS;
+use crate::merge_blocks::BLOCKS;
 use crate::merge_index::{CONVERSATIONS, Conversations, IDS, Ids, prepare};
 use crate::open::{self, OpenError};
-use crate::segment::{BlockMeta, ExtentRow, Reader, Scratch, Segment};
+use crate::segment::{BlockMeta, ExtentRow, Reader, Segment};
 use crate::state::{Extent, State};
 use crate::{EmbeddedStore, Options};
 use crate::{catalog, checksum};

@@ -11,14 +11,15 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Shared;
-use crate::catalog;
+use crate::block::Scratch;
 use crate::format::{Damaged, Record, bare};
 use crate::hook::Step;
 use crate::log::{GroupBuilder, Log, Part, parts};
 use crate::memtable::Memtable;
+use crate::numbered::Numbered;
 use crate::read::Reading;
-use crate::segment::Scratch;
-use crate::state::{ArchiveState, Numbered};
+use crate::rows;
+use crate::state::ArchiveState;
 
 /// How many calls can wait for the writer; a further one waits for room.
 pub const QUEUE_MAX: usize = 4096;
@@ -147,10 +148,10 @@ impl Writer {
         let logs = tables.iter().map(|table| (table.generation, table.groups())).filter(|(_, n)| *n > 0);
         let logs: Vec<(u64, u64)> = logs.collect();
         let catalog = self.shared.catalog();
-        if catalog::logs(&catalog).is_ok_and(|noted| noted == logs) {
+        if rows::logs(&catalog).is_ok_and(|noted| noted == logs) {
             return;
         }
-        if let Err(error) = catalog::put_logs(&catalog, &logs) {
+        if let Err(error) = rows::put_logs(&catalog, &logs) {
             tracing::warn!(%error, "the ends of the logs could not be noted");
         }
     }
