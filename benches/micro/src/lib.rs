@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jid::{BareJid, Jid};
 use mammoth_archive::{
     ArchiveStore, Entry, Filter, IdKey, IdMint, NewEntry, Page, PageRequest, PageStart, Position, Query,
@@ -54,11 +54,13 @@ pub fn opened() -> StreamReader {
 }
 
 /// A message comes in and goes out again: split, skimmed, `from` set, a stanza-id spliced in.
-pub fn route(reader: &mut StreamReader, mint: &IdMint, owner: &BareJid, position: i64) -> Bytes {
+pub fn route(reader: &mut StreamReader, mint: &IdMint, owner: &BareJid, position: i64) -> BytesMut {
     reader.push(MESSAGE);
     let Ok(Some(StreamEvent::Stanza(stanza))) = reader.next() else { panic!("no stanza") };
     let stanza = stanza.rewrite().set("from", "a17@localhost/bench").finish();
-    splice::append_child(&stanza, &stanza_id::element(owner, &mint.id(Position(position))))
+    let mut out = BytesMut::with_capacity(512);
+    splice::append_child(&mut out, &stanza, &stanza_id::element(owner, &mint.id(Position(position))));
+    out
 }
 
 /// The entries of one append.

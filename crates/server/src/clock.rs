@@ -13,6 +13,12 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// The moment `seconds` from now, for timers.
+#[must_use]
+pub fn after(seconds: u64) -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(seconds)
+}
+
 /// A stopwatch, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use jid::{BareJid, FullJid, Jid};
+use bytes::{BufMut, BytesMut};
+use jid::{BareJid, FullJid};
 use mammoth_archive::StanzaId;
 use mammoth_wire::carbons;
-use mammoth_wire::splice::append_child;
+use mammoth_wire::splice;
 use mammoth_wire::stanza_id;
 
 use crate::house::House;
@@ -15,32 +15,34 @@ use crate::lane::{Item, Side};
 use crate::online::Resource;
 use crate::settings::Module;
 
-/// Delivers one message to its owner's resources. Answers whether it reached one (of those it was for; a carbon
-/// does not count).
-pub fn deliver(house: &House, owner: &BareJid, item: &Item, id: Option<&StanzaId>) -> bool {
-    let resources = house.online.of(owner);
+/// Delivers one message to its owner's resources, which are `resources`. Answers whether it reached one (of those
+/// it was for; a carbon does not count).
+pub fn deliver(
+    house: &House,
+    resources: &[Arc<Resource>],
+    owner: &BareJid,
+    item: &Item,
+    id: Option<&StanzaId>,
+) -> bool {
     if resources.is_empty() {
         return false;
     }
-    let stanza = match id {
-        Some(id) => append_child(&item.stanza, &stanza_id::element(owner, id)),
-        None => item.stanza.clone(),
-    };
-    let copies = Copies { house, owner, item, stanza: &stanza };
-    match &item.side {
-        Side::Sent(by) => {
-            copies.carbons(&resources, carbons::Side::Sent, |resource| resource.jid != *by);
+    let copies = Copies { house, owner, item, id: id.map(|id| stanza_id::element(owner, id)) };
+    let by = |resource: &Resource| resource.jid == item.message.from;
+    match item.side {
+        Side::Sent => {
+            copies.carbons(resources, carbons::Side::Sent, |resource| !by(resource));
             true
         }
-        Side::Received(to) => {
-            let reached = copies.direct(&resources, to);
-            copies.carbons(&resources, carbons::Side::Received, |resource| !reached.contains(&resource.jid));
+        Side::Received | Side::Bounce => {
+            let reached = copies.direct(resources);
+            copies.carbons(resources, carbons::Side::Received, |resource| !reached.contains(&&resource.jid));
             !reached.is_empty()
         }
-        Side::Own(by, to) => {
-            let reached = copies.direct(&resources, to);
-            copies.carbons(&resources, carbons::Side::Sent, |resource| {
-                resource.jid != *by && !reached.contains(&resource.jid)
+        Side::Own => {
+            let reached = copies.direct(resources);
+            copies.carbons(resources, carbons::Side::Sent, |resource| {
+                !by(resource) && !reached.contains(&&resource.jid)
             });
             !reached.is_empty()
         }
@@ -51,20 +53,33 @@ struct Copies<'a> {
     house: &'a House,
     owner: &'a BareJid,
     item: &'a Item,
-    stanza: &'a Bytes,
+    /// The owner's stanza-id, as an element.
+    id: Option<String>,
 }
 
 impl Copies<'_> {
+    /// The stanza as the owner is to have it.
+    fn write(&self, out: &mut BytesMut) {
+        match &self.id {
+            Some(id) => splice::append_child(out, &self.item.message.stanza, id),
+            None => out.put_slice(&self.item.message.stanza),
+        }
+    }
+
     /// To the resource addressed; if it is not there, or none is named, to each that is available with a
     /// priority of zero or more (RFC 6121 §8.5.2.1.1, §8.5.3).
-    fn direct(&self, resources: &[Arc<Resource>], to: &Jid) -> Vec<FullJid> {
-        let addressed = to.try_as_full().ok().and_then(|full| resources.iter().find(|r| r.jid == *full));
-        let chosen: Vec<&Arc<Resource>> = match addressed {
-            Some(resource) => vec![resource],
-            None => resources.iter().filter(|r| r.priority().is_some_and(|priority| priority >= 0)).collect(),
+    fn direct<'r>(&self, resources: &'r [Arc<Resource>]) -> Vec<&'r FullJid> {
+        let to = &self.item.message.to;
+        let addressed = resources.iter().find(|resource| resource.jid == *to);
+        let chosen = |resource: &Resource| match addressed {
+            Some(addressed) => resource.jid == addressed.jid,
+            None => resource.priority().is_some_and(|priority| priority >= 0),
         };
-        let taken = chosen.into_iter().filter(|resource| resource.outbox.push(self.stanza.clone()));
-        let reached: Vec<FullJid> = taken.map(|resource| resource.jid.clone()).collect();
+        let reached: Vec<&FullJid> = resources
+            .iter()
+            .filter(|resource| chosen(resource) && resource.outbox.write(|out| self.write(out)))
+            .map(|resource| &resource.jid)
+            .collect();
         self.house.metrics.delivered.inc_by(reached.len() as u64);
         reached
     }
@@ -74,14 +89,13 @@ impl Copies<'_> {
         if !self.item.carbon || !self.house.settings.has(Module::Carbons) {
             return;
         }
+        let mut stanza = BytesMut::new();
         for resource in resources.iter().filter(|resource| resource.carbons() && other(resource)) {
-            resource.outbox.push(carbons::write(
-                side,
-                self.stanza,
-                self.item.type_.as_deref(),
-                self.owner,
-                &resource.jid,
-            ));
+            if stanza.is_empty() {
+                self.write(&mut stanza);
+            }
+            let type_ = self.item.message.type_.as_deref();
+            resource.outbox.push(carbons::write(side, &stanza, type_, self.owner, &resource.jid));
         }
     }
 }

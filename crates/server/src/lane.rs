@@ -5,27 +5,29 @@
 //! A lane waits for its store and for nobody else. A message that crosses two lanes (its sender's and its
 //! recipient's) is delivered once both halves are in; a lane goes on appending meanwhile.
 
+mod decide;
+mod half;
+mod write;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use jid::{BareJid, FullJid, Jid};
-use mammoth_archive::prefs::Decision;
-use mammoth_archive::{
-    Appended, Archive, Arrival, Head, IdMint, Position, Prefs, Settings, SettingsChange, StanzaId, StoreError,
-};
-use mammoth_wire::eligible::Eligible;
+use jid::BareJid;
+use mammoth_archive::{Head, IdMint, Position, Settings, SettingsChange, StanzaId, StoreError};
 use mammoth_wire::retract::{self, Retraction};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
-use crate::clock::{self, Stopwatch};
-use crate::deliver;
 use crate::house::House;
-use crate::settings::Module;
+use crate::online::Resource;
+use crate::{clock, deliver};
+
+pub use decide::ARCHIVE_OFF;
+pub use half::{Item, Message, Passed, Side, Told};
+use write::{Entered, Write};
 
 /// How many messages may wait for one lane; whoever sends more waits.
 const LANE_QUEUE: usize = 256;
@@ -33,80 +35,11 @@ const LANE_QUEUE: usize = 256;
 const LANE_BATCH: usize = 256;
 /// The most messages of one lane that may wait for their other halves.
 const LANE_PENDING_MAX: usize = 4096;
-/// How often an append of unknown outcome is repeated before its messages are refused.
-const APPEND_TRIES: u32 = 8;
-/// The pause before the first repetition, in milliseconds; it doubles each time.
-const APPEND_PAUSE_MS: u64 = 20;
 /// How long a lane without work stays, in seconds.
 const LANE_IDLE_SECONDS: u64 = 20;
 
-/// The reason code of messages that are not archived because [`Module::Mam`] is off.
-pub const ARCHIVE_OFF: &str = "archive-off";
-
-/// A message on its way through one lane.
-#[derive(Debug)]
-pub struct Item {
-    /// The other end, as on the wire.
-    pub with: Jid,
-    /// The stanza, whole, from the session's full JID, without stanza-ids of ours.
-    pub stanza: Bytes,
-    /// The stanza's own `id`.
-    pub message_id: Option<String>,
-    /// The stanza's own `type`.
-    pub type_: Option<String>,
-    /// Whether it is worth archiving.
-    pub eligible: Eligible,
-    /// Which earlier message it retracts, if it does.
-    pub retraction: Option<Retraction>,
-    /// Whose half this is, and so whom to deliver to.
-    pub side: Side,
-    /// May its other resources have it as a carbon?
-    pub carbon: bool,
-    /// How this half tells the other lane that it is in, and hears the same.
-    pub crossing: Option<Crossing>,
-    /// Told once both halves are in and this one is delivered; the recipient's half tells it.
-    pub done: Option<oneshot::Sender<Passed>>,
-}
-
-/// Whose half of a message a lane has.
-#[derive(Debug)]
-pub enum Side {
-    /// The owner sent it from this resource.
-    Sent(FullJid),
-    /// The owner is to have it at this address.
-    Received(Jid),
-    /// Both: the owner wrote from this resource to one of its own addresses.
-    Own(FullJid, Jid),
-}
-
-/// One half's link to the other.
-#[derive(Debug)]
-pub struct Crossing {
-    ours: oneshot::Sender<bool>,
-    theirs: oneshot::Receiver<bool>,
-}
-
-/// The two linked halves of one message.
-#[must_use]
-pub fn crossing() -> (Crossing, Crossing) {
-    let (a, from_a) = oneshot::channel();
-    let (b, from_b) = oneshot::channel();
-    (Crossing { ours: a, theirs: from_b }, Crossing { ours: b, theirs: from_a })
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// Its recipient has it, or finds it in the archive.
-    Delivered,
-    /// Nobody is there, and it is not archived for the recipient.
-    Nobody,
-    /// It should have been archived and could not be; nobody got it.
-    NotKept,
-}
-
 enum Job {
-    Pass(Box<Item>),
+    Pass(Item),
     Set(SettingsChange, oneshot::Sender<Result<Settings, StoreError>>),
     Settings(oneshot::Sender<Result<Settings, StoreError>>),
     /// Answered when everything that entered before is durable and delivered.
@@ -144,7 +77,7 @@ impl Lanes {
 
     /// Lets a message enter the lane of `owner`, behind everything that entered before.
     pub async fn pass(&self, house: &Arc<House>, owner: &BareJid, item: Item) {
-        self.send(house, owner, Job::Pass(Box::new(item))).await;
+        self.send(house, owner, Job::Pass(item)).await;
     }
 
     /// Changes a setting between two messages: what enters later sees it.
@@ -190,12 +123,6 @@ impl Lanes {
     }
 }
 
-/// A message whose own half is decided and, if it was to be kept, durable or refused.
-struct Decided {
-    item: Box<Item>,
-    half: Half,
-}
-
 /// The own half of a message.
 enum Half {
     /// Archived.
@@ -206,9 +133,21 @@ enum Half {
     Failed,
 }
 
+/// What waits to be delivered.
 enum Pending {
-    Message(Decided),
+    /// The own half is decided and, if it was to be kept, durable or refused.
+    Message(Item, Half),
     Settle(oneshot::Sender<()>),
+}
+
+impl Pending {
+    /// Whether the other half of the message is in, if there is one; `None` if that is not known yet.
+    fn ready(&self) -> Option<bool> {
+        match self {
+            Pending::Message(item, _) => item.other().map_or(Some(true), Told::known),
+            Pending::Settle(_) => Some(true),
+        }
+    }
 }
 
 type Writing = Pin<Box<dyn Future<Output = (Option<Head>, Vec<Pending>)> + Send>>;
@@ -247,8 +186,8 @@ impl Lane {
             let idle = free && self.pending.is_empty();
             tokio::select! {
                 biased;
-                ready = front_ready(&mut self.pending), if !self.pending.is_empty() => {
-                    self.deliver_front(ready).await;
+                other = front_ready(&self.pending), if !self.pending.is_empty() => {
+                    self.deliver(other).await;
                 }
                 (head, decided) = wait_for(&mut self.writing), if self.writing.is_some() => {
                     self.writing = None;
@@ -278,7 +217,7 @@ impl Lane {
             match job {
                 Job::Pass(item) => {
                     let keep = self.decide(&item).await;
-                    batch.push((Some(item), keep, None));
+                    batch.push(Entered::Message(item, keep));
                 }
                 Job::Set(change, reply) => {
                     let result = self.house.archive.store().set(&self.owner, change).await;
@@ -292,7 +231,7 @@ impl Lane {
                 Job::Settings(reply) => {
                     let _ = reply.send(self.settings().await);
                 }
-                Job::Settle(reply) => batch.push((None, Keep::No, Some(reply))),
+                Job::Settle(reply) => batch.push(Entered::Settle(reply)),
             }
         }
         if batch.is_empty() {
@@ -316,119 +255,64 @@ impl Lane {
         Ok(settings)
     }
 
-    /// Whether this half of a message is archived: worth it, and wanted by the owner.
-    async fn decide(&mut self, item: &Item) -> Keep {
-        if !self.house.settings.has(Module::Mam) {
-            self.house.metrics.dropped(ARCHIVE_OFF);
-            debug!(archive.owner = %self.owner, reason = ARCHIVE_OFF, "not archived");
-            return Keep::No;
-        }
-        let why = match &item.eligible {
-            Eligible::Keep(why) => why.code(),
-            Eligible::Drop(why) => {
-                self.house.metrics.dropped(why.code());
-                debug!(archive.owner = %self.owner, reason = why.code(), "not archived");
-                return Keep::No;
-            }
-        };
-        if self.settings.is_none()
-            && let Err(error) = self.settings().await
+    /// Delivers the message at the front, its other half having told `other`, and those behind it that are ready.
+    async fn deliver(&mut self, other: bool) {
+        let resources = self.house.online.of(&self.owner);
+        let mut ready = Some(other);
+        while let Some(other) = ready
+            && let Some(pending) = self.pending.pop_front()
         {
-            error!(archive.owner = %self.owner, %error, "cannot read the prefs");
-            return Keep::Cannot;
-        }
-        let default;
-        let prefs = match self.settings.as_ref().and_then(|settings| settings.prefs.as_ref()) {
-            Some(prefs) => prefs,
-            None => {
-                default = Prefs::new(self.house.settings.default_policy, [], []);
-                &default
-            }
-        };
-        let mut decision = prefs.decide(&item.with);
-        if decision == Decision::AskRoster {
-            match self.house.rosters.contains(&self.owner, &item.with.to_bare()).await {
-                Ok(known) => decision = decision.with_roster(known),
-                Err(error) => {
-                    error!(archive.owner = %self.owner, %error, "cannot read the roster");
-                    return Keep::Cannot;
+            match pending {
+                Pending::Message(item, half) => self.deliver_one(&resources, &item, half, other).await,
+                Pending::Settle(reply) => {
+                    let _ = reply.send(());
                 }
             }
-        }
-        match decision {
-            Decision::Keep(prefs) => {
-                self.house.metrics.kept(why);
-                debug!(archive.owner = %self.owner, reason = why, prefs = prefs.code(), "archived");
-                Keep::Yes
-            }
-            Decision::Drop(prefs) => {
-                self.house.metrics.dropped(prefs.code());
-                debug!(archive.owner = %self.owner, reason = prefs.code(), "not archived");
-                Keep::No
-            }
-            Decision::AskRoster => Keep::No,
+            ready = self.pending.front().and_then(Pending::ready);
         }
     }
 
-    /// Delivers the message at the front, its other half having told `other`.
-    async fn deliver_front(&mut self, other: bool) {
-        let Decided { item, half } = match self.pending.pop_front() {
-            Some(Pending::Message(decided)) => decided,
-            Some(Pending::Settle(reply)) => {
-                let _ = reply.send(());
-                return;
-            }
-            None => return,
-        };
+    async fn deliver_one(&mut self, resources: &[Arc<Resource>], item: &Item, half: Half, other: bool) {
         let kept = match half {
             // A bounce is told even when it cannot be archived: it is all that its receiver will hear.
-            Half::Failed if item.done.is_none() && item.crossing.is_none() => Some(None),
+            Half::Failed if item.side == Side::Bounce => Some(None),
             Half::Failed => None,
             Half::Kept(id, position) if !other => {
-                withdraw(&self.house, &self.owner, &item, position, &id).await;
+                withdraw(&self.house, &self.owner, &item.message, position, &id).await;
                 None
             }
-            _ if !other => None,
+            Half::NotWanted if !other => None,
             Half::Kept(id, _) => Some(Some(id)),
             Half::NotWanted => Some(None),
         };
         let passed = match kept {
             None => Passed::NotKept,
             Some(id) => {
-                let reached = deliver::deliver(&self.house, &self.owner, &item, id.as_ref());
+                let reached = deliver::deliver(&self.house, resources, &self.owner, item, id.as_ref());
                 if reached || id.is_some() { Passed::Delivered } else { Passed::Nobody }
             }
         };
-        if let Some(done) = item.done {
-            let _ = done.send(passed);
-        }
+        item.end(passed);
     }
 }
 
 /// The other half of a message could not be kept, so its sender is told that it failed: what is in this
 /// archive already becomes a tombstone.
-async fn withdraw(house: &House, owner: &BareJid, item: &Item, position: Position, id: &StanzaId) {
+async fn withdraw(house: &House, owner: &BareJid, message: &Message, position: Position, id: &StanzaId) {
     warn!(archive.owner = %owner, stanza.id = %id, "withdrawn: the other archive could not keep it");
-    let message_id = item.message_id.clone().unwrap_or_default();
+    let message_id = message.id.clone().unwrap_or_default();
     let withdrawal = Retraction { of: message_id.clone(), id: message_id };
-    let tombstone = retract::tombstone(&item.stanza, &withdrawal, clock::now());
+    let tombstone = retract::tombstone(&message.stanza, &withdrawal, clock::now());
     if let Err(error) = house.archive.store().retract(owner, position, tombstone).await {
         error!(archive.owner = %owner, stanza.id = %id, %error, "cannot withdraw");
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Yes,
-    No,
-    Cannot,
-}
-
 /// Waits until the other half of the message at the front is known; answers whether it is in.
-async fn front_ready(pending: &mut VecDeque<Pending>) -> bool {
-    match pending.front_mut() {
-        Some(Pending::Message(Decided { item, .. })) => match &mut item.crossing {
-            Some(crossing) => (&mut crossing.theirs).await.unwrap_or(false),
+async fn front_ready(pending: &VecDeque<Pending>) -> bool {
+    match pending.front() {
+        Some(Pending::Message(item, _)) => match item.other() {
+            Some(other) => other.told().await,
             None => true,
         },
         Some(Pending::Settle(_)) | None => true,
@@ -439,149 +323,5 @@ async fn wait_for(writing: &mut Option<Writing>) -> (Option<Head>, Vec<Pending>)
     match writing {
         Some(writing) => writing.await,
         None => std::future::pending().await,
-    }
-}
-
-/// One batch on its way into the store.
-struct Write {
-    house: Arc<House>,
-    owner: BareJid,
-    mint: IdMint,
-    head: Option<Head>,
-}
-
-type Batch = Vec<(Option<Box<Item>>, Keep, Option<oneshot::Sender<()>>)>;
-
-impl Write {
-    async fn run(self, batch: Batch) -> (Option<Head>, Vec<Pending>) {
-        let arrivals: Vec<Arrival> = batch
-            .iter()
-            .filter(|(_, keep, _)| *keep == Keep::Yes)
-            .filter_map(|(item, _, _)| item.as_ref())
-            .map(|item| Arrival {
-                with: item.with.clone(),
-                stanza: item.stanza.clone(),
-                message_id: item.message_id.clone(),
-            })
-            .collect();
-        let appended = if arrivals.is_empty() { Ok(None) } else { self.append(arrivals).await.map(Some) };
-        let head = match &appended {
-            Ok(Some(appended)) => Some(appended.head),
-            Ok(None) => self.head,
-            Err(()) => None,
-        };
-        let mut places = match &appended {
-            Ok(Some(appended)) => {
-                appended.ids.iter().cloned().zip(0_i64..).map(|(id, i)| (id, appended.at.offset(i))).collect()
-            }
-            Ok(None) | Err(()) => VecDeque::new(),
-        };
-        let mut decided = Vec::with_capacity(batch.len());
-        for (item, keep, settle) in batch {
-            let Some(mut item) = item else {
-                decided.extend(settle.map(Pending::Settle));
-                continue;
-            };
-            let half = match keep {
-                Keep::No => Half::NotWanted,
-                Keep::Cannot => Half::Failed,
-                Keep::Yes => {
-                    places.pop_front().map_or(Half::Failed, |(id, position)| Half::Kept(id, position))
-                }
-            };
-            if let (Some(retraction), Half::Kept(..)) = (&item.retraction, &half) {
-                self.retract(&item, retraction).await;
-            }
-            if let Some(crossing) = item.crossing.take() {
-                let (gone, _) = oneshot::channel();
-                let Crossing { ours, theirs } = crossing;
-                let _ = ours.send(!matches!(half, Half::Failed));
-                item.crossing = Some(Crossing { ours: gone, theirs });
-            }
-            decided.push(Pending::Message(Decided { item, half }));
-        }
-        (head, decided)
-    }
-
-    /// Makes a batch durable, repeating what may or may not have been done.
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Appended, ()> {
-        let watch = Stopwatch::start();
-        let archive = &self.house.archive;
-        let count = arrivals.len();
-        let mut waiting = Some(arrivals);
-        let mut batch: Option<Appended> = None;
-        let mut head = self.head;
-        for attempt in 0..APPEND_TRIES {
-            if attempt > 0 {
-                tokio::time::sleep(Duration::from_millis(APPEND_PAUSE_MS << attempt.min(8))).await;
-            }
-            let known = match head {
-                Some(head) => Ok(head),
-                None => archive.store().head(&self.owner).await,
-            };
-            let result = match known {
-                Ok(known) => {
-                    // A batch keeps its place until the archive says that it is taken.
-                    let placed = match (batch.take(), waiting.take()) {
-                        (Some(batch), _) if head.is_some() => batch,
-                        (Some(batch), _) => batch.moved(&self.mint, known, clock::now()),
-                        (None, arrivals) => {
-                            Archive::prepare(&self.mint, known, clock::now(), arrivals.unwrap_or_default())
-                        }
-                    };
-                    head = Some(known);
-                    archive.append(&self.owner, batch.insert(placed)).await
-                }
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(()) => {
-                    self.house.metrics.committed(count, watch.seconds());
-                    return batch.ok_or(());
-                }
-                Err(StoreError::Conflict(next)) => {
-                    warn!(archive.owner = %self.owner, %next, "another writer has appended; asking again");
-                    head = None;
-                }
-                Err(error @ StoreError::Unavailable(_)) => {
-                    warn!(archive.owner = %self.owner, %error, attempt, "append of unknown outcome; repeating");
-                }
-                Err(error) => {
-                    error!(archive.owner = %self.owner, %error, "cannot append");
-                    self.house.metrics.store_errors.inc();
-                    return Err(());
-                }
-            }
-        }
-        error!(archive.owner = %self.owner, "gave up appending");
-        self.house.metrics.store_errors.inc();
-        Err(())
-    }
-
-    /// Carries out a retraction that has just been archived (XEP-0424): only its author's own words go.
-    async fn retract(&self, item: &Item, retraction: &Retraction) {
-        let author = match &item.side {
-            Side::Received(_) => item.with.to_bare(),
-            Side::Sent(_) | Side::Own(..) => self.owner.clone(),
-        };
-        let now = clock::now();
-        let result = self
-            .house
-            .archive
-            .retract(
-                &self.owner,
-                &item.with.to_bare(),
-                &retraction.of,
-                |entry| retract::is_original(&entry.stanza, &author, &retraction.of),
-                |entry| retract::tombstone(&entry.stanza, retraction, now),
-            )
-            .await;
-        match result {
-            Ok(true) => {
-                self.house.metrics.retracted.inc();
-            }
-            Ok(false) => debug!(archive.owner = %self.owner, "a retraction of nothing we have"),
-            Err(error) => error!(archive.owner = %self.owner, %error, "cannot retract"),
-        }
     }
 }

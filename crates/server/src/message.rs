@@ -8,12 +8,11 @@ use jid::{BareJid, Jid};
 use mammoth_wire::eligible::{Direction, Dropped, Eligible, eligible};
 use mammoth_wire::stanza::Stanza;
 use mammoth_wire::stanza_error::StanzaError;
-use mammoth_wire::{carbons, retract, stanza_id};
-use tokio::sync::oneshot;
+use mammoth_wire::stanza_id;
 use tracing::error;
 
 use crate::house::House;
-use crate::lane::{Item, Passed, Side, crossing};
+use crate::lane::{Item, Message, Passed, Side};
 use crate::session::{InFlight, Session};
 
 /// Sends a client's message on its way. Answers how to learn what became of it, unless that is known already.
@@ -26,7 +25,7 @@ pub async fn pass(session: &Session, stanza: Stanza) -> Option<InFlight> {
             return None;
         }
     };
-    let recipient = to.to_bare();
+    let recipient = to.clone().into_bare();
     if let Err(refused) = acceptable(session, &stanza, &to, &recipient).await {
         if let Some(refused) = refused {
             session.refuse(&stanza, &refused);
@@ -36,41 +35,24 @@ pub async fn pass(session: &Session, stanza: Stanza) -> Option<InFlight> {
     let from = session.jid();
     let clean = stanza
         .rewrite()
-        .set("from", from.to_string())
-        .set("to", to.to_string())
+        .set("from", from.as_str())
+        .set("to", to.as_str())
         .drop_children(|child| {
             stanza_id::claims(child).is_some_and(|by| by == recipient || by == session.account)
         })
         .finish();
-    let (done, passed) = oneshot::channel();
-    let retraction = retract::read(&stanza);
-    let item = |with: Jid, direction, side| Item {
-        with,
-        stanza: clean.clone(),
-        message_id: stanza.id().map(str::to_owned),
-        type_: stanza.type_().map(str::to_owned),
-        eligible: eligible(&stanza, direction),
-        retraction: retraction.clone(),
-        side,
-        carbon: carbons::copied(&stanza, direction),
-        crossing: None,
-        done: None,
-    };
+    let message = Message::new(&stanza, clean, Jid::from(from.clone()), to);
     let house = &session.house;
     if recipient == session.account {
-        let own =
-            Item { done: Some(done), ..item(to.clone(), Direction::Outgoing, Side::Own(from.clone(), to)) };
-        house.lanes.pass(house, &session.account, own).await;
+        house.lanes.pass(house, &recipient, Item::new(&message, &stanza, Side::Own)).await;
     } else {
-        let (here, there) = crossing();
-        let sent =
-            Item { crossing: Some(here), ..item(to.clone(), Direction::Outgoing, Side::Sent(from.clone())) };
-        let received = item(Jid::from(from.clone()), Direction::Incoming, Side::Received(to));
-        let received = Item { crossing: Some(there), done: Some(done), ..received };
+        // Both, before either waits: a half that is dropped tells the other.
+        let sent = Item::new(&message, &stanza, Side::Sent);
+        let received = Item::new(&message, &stanza, Side::Received);
         house.lanes.pass(house, &session.account, sent).await;
         house.lanes.pass(house, &recipient, received).await;
     }
-    Some(InFlight { stanza, passed })
+    Some(InFlight { stanza, message })
 }
 
 /// Whether a message may be sent there at all; `Err(None)` drops it in silence.
@@ -140,17 +122,7 @@ async fn bounce(house: &Arc<House>, session: &Session, stanza: &Stanza, error: &
     let Some(reply) = error.reply(stanza, &me) else { return };
     let Ok(reply) = Stanza::parse(reply) else { return };
     let with = stanza.to().ok().flatten().unwrap_or_else(|| Jid::from(session.account.clone()));
-    let item = Item {
-        with,
-        stanza: reply.raw().clone(),
-        message_id: reply.id().map(str::to_owned),
-        type_: reply.type_().map(str::to_owned),
-        eligible: eligible(&reply, Direction::Incoming),
-        retraction: None,
-        side: Side::Received(me),
-        carbon: carbons::copied(&reply, Direction::Incoming),
-        crossing: None,
-        done: None,
-    };
+    let message = Message::new(&reply, reply.raw().clone(), with, me);
+    let item = Item::new(&message, &reply, Side::Bounce);
     house.lanes.pass(house, &session.account, item).await;
 }

@@ -2,6 +2,7 @@
 //! `docs/operations.md`.
 
 use mammoth_archive::Stats;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,15 +10,19 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-type Reasons = Family<Vec<(&'static str, &'static str)>, Counter>;
+/// Why a message was archived or not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
 
 /// The figures of one server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     appended: Counter,
-    kept: Reasons,
-    dropped: Reasons,
+    kept: Family<Reason, Counter>,
+    dropped: Family<Reason, Counter>,
     /// Copies handed to clients.
     pub delivered: Counter,
     /// Pages answered.
@@ -122,12 +127,12 @@ impl Metrics {
 
     /// Counts a message that was worth keeping and wanted.
     pub fn kept(&self, reason: &'static str) {
-        self.kept.get_or_create(&vec![("reason", reason)]).inc();
+        self.kept.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a message that is not archived.
     pub fn dropped(&self, reason: &'static str) {
-        self.dropped.get_or_create(&vec![("reason", reason)]).inc();
+        self.dropped.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts an append that has become durable.

@@ -1,12 +1,11 @@
 //! An outbox: what one client is still to be sent, bounded in bytes, and the task that writes it. Whoever
 //! delivers only pushes; nobody but the client's own session ever waits for it. What is sent is left to others.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -19,6 +18,8 @@ const OUTBOX_BYTES_CALM: usize = 256 * 1024;
 const WRITE_SECONDS_MAX: u64 = 60;
 /// The most bytes handed to the socket at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Room for the first of what is to be written together.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// The sending end of one client's stream. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,9 +38,23 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Bytes>,
-    bytes: usize,
+    /// What nobody has begun to write, one after the other.
+    waiting: BytesMut,
+    /// How many bytes are being written.
+    writing: usize,
     state: State,
+}
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.waiting.len() + self.writing
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.waiting = BytesMut::new();
+        self.writing = 0;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,22 +85,28 @@ impl Outbox {
 
     /// Queues bytes for the client. Answers whether they were taken: a client that is closing takes none, and
     /// one that lets too much wait is closed.
-    pub fn push(&self, bytes: Bytes) -> bool {
+    pub fn push(&self, bytes: impl AsRef<[u8]>) -> bool {
+        self.write(|waiting| waiting.put_slice(bytes.as_ref()))
+    }
+
+    /// As [`push`](Self::push), for who would put the bytes together only to push them: `write` appends them to
+    /// those that wait, and must not wait itself.
+    pub fn write(&self, write: impl FnOnce(&mut BytesMut)) -> bool {
         let mut queue = self.lock();
         if queue.state != State::Open {
             return false;
         }
-        if queue.bytes.saturating_add(bytes.len()) > OUTBOX_BYTES_MAX {
-            queue.state = State::Closed;
-            queue.waiting.clear();
-            queue.bytes = 0;
+        let first = queue.waiting.is_empty();
+        if first {
+            queue.waiting.reserve(FIRST_BYTES);
+        }
+        write(&mut queue.waiting);
+        if queue.bytes() > OUTBOX_BYTES_MAX {
+            queue.close();
             drop(queue);
             self.wake_all();
             return false;
         }
-        queue.bytes += bytes.len();
-        queue.waiting.push_back(bytes);
-        let first = queue.waiting.len() == 1;
         drop(queue);
         if first {
             self.0.filled.notify_one();
@@ -129,7 +150,7 @@ impl Outbox {
             let drained = self.0.drained.notified();
             {
                 let queue = self.lock();
-                if queue.bytes <= OUTBOX_BYTES_CALM || queue.state != State::Open {
+                if queue.bytes() <= OUTBOX_BYTES_CALM || queue.state != State::Open {
                     return;
                 }
             }
@@ -137,14 +158,16 @@ impl Outbox {
         }
     }
 
-    fn take(&self) -> (VecDeque<Bytes>, State) {
+    /// Everything that waits, to be written.
+    fn take(&self) -> (Bytes, State) {
         let mut queue = self.lock();
-        (mem::take(&mut queue.waiting), queue.state)
+        queue.writing = queue.waiting.len();
+        (mem::take(&mut queue.waiting).freeze(), queue.state)
     }
 
     fn written(&self, bytes: usize) {
         let mut queue = self.lock();
-        queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.writing = queue.writing.saturating_sub(bytes);
         drop(queue);
         self.0.drained.notify_waiters();
     }
@@ -164,10 +187,7 @@ impl Outbox {
                 break;
             }
         }
-        let mut queue = self.lock();
-        queue.state = State::Closed;
-        queue.waiting.clear();
-        drop(queue);
+        self.lock().close();
         self.wake_all();
         writer
     }
@@ -175,21 +195,10 @@ impl Outbox {
     async fn write_all<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
-        waiting: VecDeque<Bytes>,
+        mut waiting: Bytes,
     ) -> std::io::Result<()> {
-        let mut joined = BytesMut::new();
-        let mut waiting = waiting.into_iter().peekable();
-        while let Some(bytes) = waiting.next() {
-            let alone = joined.is_empty() && waiting.peek().is_none();
-            let chunk = if alone {
-                bytes
-            } else {
-                joined.extend_from_slice(&bytes);
-                if joined.len() < WRITE_BYTES_MAX && waiting.peek().is_some() {
-                    continue;
-                }
-                joined.split().freeze()
-            };
+        while !waiting.is_empty() {
+            let chunk = waiting.split_to(waiting.len().min(WRITE_BYTES_MAX));
             let write = async {
                 writer.write_all(&chunk).await?;
                 writer.flush().await

@@ -16,11 +16,12 @@ use mammoth_wire::stanza_error::StanzaError;
 use mammoth_wire::stream::StreamEvent;
 use mammoth_wire::stream_error::{StreamCondition, StreamError};
 use tokio::io::{AsyncWriteExt, ReadHalf};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::{debug, info};
 
+use crate::clock;
 use crate::house::House;
-use crate::lane::Passed;
+use crate::lane::{Message, Passed};
 use crate::login::Bound;
 use crate::online::Resource;
 use crate::stopping;
@@ -46,12 +47,12 @@ pub struct Session {
     in_flight: VecDeque<InFlight>,
 }
 
-/// A message on its way, and how its end will be told.
+/// A message on its way.
 pub struct InFlight {
     /// As the client sent it.
     pub stanza: Stanza,
-    /// What became of it.
-    pub passed: oneshot::Receiver<Passed>,
+    /// As the lanes have it; it tells what became of it.
+    pub message: Arc<Message>,
 }
 
 impl Session {
@@ -79,22 +80,30 @@ impl Session {
 
     /// Waits until all of this session's messages are durable, or refused.
     pub async fn settle(&mut self) {
-        while let Some(passed) = front(&mut self.in_flight).await {
+        while let Some(passed) = front(&self.in_flight).await {
             self.landed(passed).await;
         }
     }
 
+    /// Ends the oldest message in flight, and those behind it of which it is known by now what became of them.
     async fn landed(&mut self, passed: Passed) {
-        if let Some(InFlight { stanza, .. }) = self.in_flight.pop_front() {
-            message::landed(self, &stanza, passed).await;
+        let mut passed = Some(passed);
+        while let Some(result) = passed
+            && let Some(InFlight { stanza, .. }) = self.in_flight.pop_front()
+        {
+            message::landed(self, &stanza, result).await;
+            passed = self.in_flight.front().and_then(|next| next.message.passed.known());
         }
+    }
+
+    fn may_read(&self) -> bool {
+        self.in_flight.len() < self.house.settings.limits.in_flight
     }
 }
 
 /// What became of the oldest message in flight; `None` when there is none.
-async fn front(in_flight: &mut VecDeque<InFlight>) -> Option<Passed> {
-    let first = in_flight.front_mut()?;
-    Some((&mut first.passed).await.unwrap_or(Passed::NotKept))
+async fn front(in_flight: &VecDeque<InFlight>) -> Option<Passed> {
+    Some(in_flight.front()?.message.passed.told().await)
 }
 
 /// Serves a bound session until it ends.
@@ -145,43 +154,63 @@ async fn serve(
 ) -> End {
     let outbox = session.resource.outbox.clone();
     let mut asked = false;
+    let silence = tokio::time::sleep(Duration::from_secs(SILENCE_SECONDS));
+    tokio::pin!(silence);
     loop {
-        let may_read = session.in_flight.len() < session.house.settings.limits.in_flight;
-        let patience = Duration::from_secs(if asked { ANSWER_SECONDS } else { SILENCE_SECONDS });
+        let may_read = session.may_read();
         tokio::select! {
             biased;
             () = outbox.closed() => return End::Gone,
             () = stopping(stop) => {
                 return StreamError::new(StreamCondition::SystemShutdown, "the server is stopping").into();
             }
-            Some(passed) = front(&mut session.in_flight), if !session.in_flight.is_empty() => {
+            Some(passed) = front(&session.in_flight), if !session.in_flight.is_empty() => {
                 session.landed(passed).await;
             }
             event = stream.event(), if may_read => {
-                asked = false;
-                match event {
-                    Ok(StreamEvent::Stanza(stanza)) => {
-                        if let Err(error) = handle(session, stanza).await {
-                            return error.into();
-                        }
-                        outbox.calm().await;
-                    }
-                    Ok(StreamEvent::Close) => return End::Gone,
-                    Ok(StreamEvent::Open(_)) => {
-                        return StreamError::new(StreamCondition::BadFormat, "a second header").into();
-                    }
-                    Err(end) => return end,
+                if let Err(end) = take(session, stream, event).await {
+                    return end;
                 }
+                asked = false;
+                silence.as_mut().reset(clock::after(SILENCE_SECONDS));
             }
-            () = tokio::time::sleep(patience), if may_read => {
+            () = &mut silence, if may_read => {
                 if asked {
                     return StreamError::new(StreamCondition::ConnectionTimeout, "no answer").into();
                 }
                 asked = true;
                 outbox.push(session.ping());
+                silence.as_mut().reset(clock::after(ANSWER_SECONDS));
             }
         }
     }
+}
+
+/// Handles what was just read, and what came with it, as long as there is room for more in flight.
+async fn take(
+    session: &mut Session,
+    stream: &mut Stream<ReadHalf<Io>>,
+    event: Result<StreamEvent, End>,
+) -> Result<(), End> {
+    let mut event = Some(event?);
+    while let Some(taken) = event {
+        match taken {
+            StreamEvent::Stanza(stanza) => {
+                handle(session, stanza).await?;
+                session.resource.outbox.calm().await;
+            }
+            StreamEvent::Close => return Err(End::Gone),
+            StreamEvent::Open(_) => {
+                return Err(StreamError::new(StreamCondition::BadFormat, "a second header").into());
+            }
+        }
+        event = if session.may_read() && session.resource.outbox.is_open() {
+            stream.reader.next()?
+        } else {
+            None
+        };
+    }
+    Ok(())
 }
 
 async fn handle(session: &mut Session, stanza: Stanza) -> Result<(), StreamError> {

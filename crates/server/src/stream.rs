@@ -1,20 +1,22 @@
 //! The server's end of one connection's stream: bytes in, events out, and the upgrade to TLS. What the events
 //! mean is left to `login` and `session`.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use mammoth_wire::header::{STREAM_END, response_header};
 use mammoth_wire::limits::Limits;
 use mammoth_wire::stream::{StreamEvent, StreamReader};
 use mammoth_wire::stream_error::StreamError;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// How much is read at once.
-const READ_BYTES: usize = 8 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 
 /// A connection, with or without TLS.
 pub enum Io {
@@ -102,13 +104,19 @@ impl<R: AsyncRead + Unpin> Stream<R> {
             if let Some(event) = self.reader.next()? {
                 return Ok(event);
             }
-            let mut buffer = [0; READ_BYTES];
-            let n = self.io.read(&mut buffer).await?;
-            if n == 0 {
+            if poll_fn(|context| self.poll_read(context)).await? == 0 {
                 return Err(End::Gone);
             }
-            self.reader.push(buffer.get(..n).unwrap_or_default());
         }
+    }
+
+    /// Reads once; answers how much. A stream that waits holds no room for what may come: it is on the stack.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
+        self.reader.push(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// The same stream in another half of the connection.

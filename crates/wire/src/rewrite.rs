@@ -65,7 +65,7 @@ impl<'a> Rewrite<'a> {
 
         // The start tag: new attributes right after the name, replaced ones in their place.
         copy(&mut out, 0, root.name_end);
-        let mut text = String::new();
+        let mut text = String::with_capacity(128);
         for (name, value) in &self.attrs {
             if let (Some(value), false) = (value, root.attrs.iter().any(|attr| attr.is(name))) {
                 push_attr(&mut text, name, value);

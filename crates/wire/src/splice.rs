@@ -1,14 +1,12 @@
 //! Putting a child into a finished stanza without reading it again: for what differs from one receiver to the
 //! next, such as the stanza-id. Changes that need to know what is inside are in `rewrite.rs`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BufMut;
 
-/// The stanza with `child` as its last child. `stanza` is one whole element, nothing around it, as
+/// Appends `stanza` to `out`, with `child` as its last child. `stanza` is one whole element, nothing around it, as
 /// [`crate::stanza::Stanza::raw`] and [`crate::rewrite::Rewrite::finish`] give it; `child` is well-formed and
 /// declares its own namespaces.
-#[must_use]
-pub fn append_child(stanza: &Bytes, child: &str) -> Bytes {
-    let mut out = BytesMut::with_capacity(stanza.len() + child.len() + 16);
+pub fn append_child(out: &mut impl BufMut, stanza: &[u8], child: &str) {
     if let Some(start) = stanza.strip_suffix(b"/>") {
         let name = stanza.iter().skip(1).take_while(|b| !b" \t\r\n/>".contains(b)).count();
         out.put_slice(start);
@@ -26,7 +24,6 @@ pub fn append_child(stanza: &Bytes, child: &str) -> Bytes {
         out.put_slice(child.as_bytes());
         out.put_slice(after);
     }
-    out.freeze()
 }
 
 #[cfg(test)]
@@ -44,7 +41,9 @@ mod tests {
             ("<message><![CDATA[<]]></message>", "<message><![CDATA[<]]><x/></message>"),
         ];
         for (stanza, expected) in cases {
-            assert_eq!(append_child(&Bytes::from_static(stanza.as_bytes()), "<x/>"), expected);
+            let mut out = Vec::new();
+            append_child(&mut out, stanza.as_bytes(), "<x/>");
+            assert_eq!(out, expected.as_bytes());
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::stanza::Child;
 /// The element that tells the readers of `by`'s archive under which id a message is kept there.
 #[must_use]
 pub fn element(by: &BareJid, id: &StanzaId) -> String {
-    let mut out = String::from("<stanza-id");
+    let mut out = String::with_capacity(64 + by.as_str().len() + id.as_str().len());
+    out.push_str("<stanza-id");
     push_attr(&mut out, "xmlns", ns::SID);
     push_attr(&mut out, "by", by.as_str());
     push_attr(&mut out, "id", id.as_str());
