@@ -124,10 +124,10 @@ FROM locked l LEFT JOIN heads h ON h.archive = l.archive
 
 /// The columns of an entry, for those that follow.
 macro_rules! entries {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT e.position, e.with_jid, e.stamp, e.stanza, e.foreign_id, e.retracted FROM mammoth.entries e ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -140,20 +140,32 @@ pub const ENTRIES_AT: &str = entries!("WHERE e.archive = $1 AND e.position = ANY
 /// What filters need to know of entries at some positions.
 pub const FACTS_AT: &str = "SELECT position, with_jid, stamp FROM mammoth.entries \
     WHERE archive = $1 AND position = ANY ($2) ORDER BY position";
+/// The search by halving: `seek` ends where `low = high`, at the first place of `$low .. $high` whose entry's `$what` is
+/// at least `$least`. `$at` says which entry stands at a place; `$when`, when there is anything to search for at all.
+macro_rules! halving {
+    ($low:literal, $high:literal, $when:literal, $what:literal, $least:literal, $($at:literal),+) => {
+        concat!(
+            "seek (low, high) AS ( \
+                SELECT ", $low, "::int8, ", $high, "::int8 ", $when, " \
+                UNION ALL \
+                SELECT CASE WHEN e.", $what, " < ", $least, "::int8 THEN s.middle + 1 ELSE s.low END, \
+                    CASE WHEN e.", $what, " < ", $least, "::int8 THEN s.high ELSE s.middle END \
+                FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s \
+                CROSS JOIN LATERAL ( \
+                    SELECT ", $what, " FROM mammoth.entries WHERE archive = $1 AND ", $($at),+, " = s.middle LIMIT 1 \
+                ) e \
+            ) "
+        )
+    };
+}
+
 /// The first position of $2 .. $3 with a stamp of at least $4, or $3; nothing when an entry is missing.
-pub const SEEK_STAMP: &str = r#"
-WITH RECURSIVE seek (low, high) AS (
-    SELECT $2::int8, $3::int8
-    UNION ALL
-    SELECT CASE WHEN e.stamp < $4::int8 THEN s.middle + 1 ELSE s.low END,
-        CASE WHEN e.stamp < $4::int8 THEN s.high ELSE s.middle END
-    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s
-    CROSS JOIN LATERAL (
-        SELECT stamp FROM mammoth.entries WHERE archive = $1 AND position = s.middle LIMIT 1
-    ) e
-)
-SELECT low FROM seek WHERE low = high
-"#;
+pub const SEEK_STAMP: &str = concat!(
+    "WITH RECURSIVE ",
+    halving!("$2", "$3", "", "stamp", "$4", "position"),
+    "SELECT low FROM seek WHERE low = high"
+);
+
 /// What is asked of one conversation; the columns that number its entries make the difference between contacts and
 /// full JIDs.
 #[derive(Debug)]
@@ -171,42 +183,47 @@ pub struct OfConversation {
 macro_rules! of_conversation {
     ($contact:literal, $place:literal) => {
         OfConversation {
-            entries: concat!(
-                "SELECT e.position, e.with_jid, e.stamp, e.stanza, e.foreign_id, e.retracted \
-                 FROM mammoth.entries e WHERE e.archive = $1 AND e.", $contact, " = $2 AND e.", $place,
-                " >= $3 AND e.", $place, " < $4 ORDER BY e.", $place
+            entries: entries!(
+                "WHERE e.archive = $1 AND e.",
+                $contact,
+                " = $2 AND e.",
+                $place,
+                " >= $3 AND e.",
+                $place,
+                " < $4 ORDER BY e.",
+                $place
             ),
             seek_stamp: concat!(
-                "WITH RECURSIVE seek (low, high) AS ( \
-                    SELECT $3::int8, $4::int8 \
-                    UNION ALL \
-                    SELECT CASE WHEN e.stamp < $5::int8 THEN s.middle + 1 ELSE s.low END, \
-                        CASE WHEN e.stamp < $5::int8 THEN s.high ELSE s.middle END \
-                    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s \
-                    CROSS JOIN LATERAL ( \
-                        SELECT stamp FROM mammoth.entries \
-                        WHERE archive = $1 AND ", $contact, " = $2 AND ", $place, " = s.middle LIMIT 1 \
-                    ) e \
-                ) SELECT low FROM seek WHERE low = high"
+                "WITH RECURSIVE ",
+                halving!("$3", "$4", "", "stamp", "$5", $contact, " = $2 AND ", $place),
+                "SELECT low FROM seek WHERE low = high"
             ),
             seek_position: concat!(
                 "WITH RECURSIVE here AS MATERIALIZED ( \
-                    SELECT ", $place, " AS place FROM ( \
-                        SELECT ", $contact, ", ", $place, " FROM mammoth.entries \
+                    SELECT ",
+                $place,
+                " AS place FROM ( \
+                        SELECT ",
+                $contact,
+                ", ",
+                $place,
+                " FROM mammoth.entries \
                         WHERE archive = $1 AND position = $5::int8 LIMIT 1 \
-                    ) e WHERE ", $contact, " = $2 \
-                ), seek (low, high) AS ( \
-                    SELECT $3::int8, $4::int8 WHERE NOT EXISTS (SELECT 1 FROM here) \
-                    UNION ALL \
-                    SELECT CASE WHEN e.position < $5::int8 THEN s.middle + 1 ELSE s.low END, \
-                        CASE WHEN e.position < $5::int8 THEN s.high ELSE s.middle END \
-                    FROM (SELECT low, high, low + (high - low) / 2 AS middle FROM seek WHERE low < high) s \
-                    CROSS JOIN LATERAL ( \
-                        SELECT position FROM mammoth.entries \
-                        WHERE archive = $1 AND ", $contact, " = $2 AND ", $place, " = s.middle LIMIT 1 \
-                    ) e \
-                ) \
-                SELECT place, true FROM here UNION ALL SELECT low, false FROM seek WHERE low = high"
+                    ) e WHERE ",
+                $contact,
+                " = $2 \
+                ), ",
+                halving!(
+                    "$3",
+                    "$4",
+                    "WHERE NOT EXISTS (SELECT 1 FROM here)",
+                    "position",
+                    "$5",
+                    $contact,
+                    " = $2 AND ",
+                    $place
+                ),
+                "SELECT place, true FROM here UNION ALL SELECT low, false FROM seek WHERE low = high"
             ),
         }
     };
