@@ -196,9 +196,19 @@ function archive_store:append(username, key, value, when, with)
 	return id;
 end
 
+-- Prosody does whatever it does with a row before it asks for the next one, and nothing else meanwhile: a page would
+-- keep everybody waiting. So the loop may turn after so many rows.
+local rows_at_once = 8;
+
 local function iterate(db, rows)
+	local taken = 0;
 	return function ()
 		while rows do
+			if taken == rows_at_once then
+				taken = 0;
+				if can_wait() then answer_of(hub:ring()); end
+			end
+			taken = taken + 1;
 			local id, kind, text, when, with = rows:next(stanza_mt);
 			if id ~= nil then
 				local value, err = read_value(kind, text);

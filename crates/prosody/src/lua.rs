@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! hub()                     → hub          hub:fd()  hub:rung() → {token…}  hub:take(token) → answer…
+//! hub:ring()                → token        of an answer that is there, for whoever wants the loop to turn once
 //! open(dir, host)           → db | nil, err
 //! db:append(user, kind, text, when, with, limit) → id, next | nil, err
 //! db:run(name, user, …)     → answer… | nil, err               waits
@@ -61,6 +62,11 @@ impl UserData for LuaHub {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("fd", |_, this, ()| Ok(this.0.fd()));
         methods.add_method("rung", |_, this, ()| Ok(this.0.rung()));
+        methods.add_method("ring", |_, this, ()| {
+            let token = this.0.token();
+            this.0.done(token, Ok(Answer::Done));
+            Ok(token)
+        });
         methods.add_method("take", |lua, this, token: u64| match this.0.take(token) {
             Some(outcome) => tell(lua, outcome),
             None => (LuaValue::Nil, "no such answer").into_lua_multi(lua),

@@ -24,7 +24,8 @@ pub fn lua() -> PathBuf {
 pub fn native() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    for name in ["libmammoth_prosody.so", "deps/libmammoth_prosody.so"] {
+    // `cargo test` renews the one in `deps`; the other is of the last `cargo build`, if there was one.
+    for name in ["deps/libmammoth_prosody.so", "libmammoth_prosody.so"] {
         let there = profile.join(name);
         if there.exists() {
             return there;
