@@ -29,7 +29,7 @@ pub fn path(dir: &Path, generation: u64) -> PathBuf {
 
 /// The size of a page. A commit writes whole pages, and mostly one message: with the usual 4096 bytes a log of single
 /// messages would be several times as large as they are.
-const PAGE_BYTES: i64 = 1024;
+const PAGE_BYTES: i64 = 2048;
 
 /// Held while a log is opened.
 static OPENING: Mutex<()> = Mutex::new(());
