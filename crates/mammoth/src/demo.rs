@@ -56,9 +56,16 @@ pub fn run(data: Option<&Path>, level: Option<&str>) -> anyhow::Result<()> {
     logging::start(&settings.log, Some(level.unwrap_or("warn")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let stop = told_to_stop()?;
+        tokio::pin!(stop);
         let server = Server::start(&settings).await?;
-        converse(&server, &settings).await?;
-        told_to_stop().await?;
+        tokio::select! {
+            () = &mut stop => {}
+            shown = converse(&server, &settings) => {
+                shown?;
+                stop.await;
+            }
+        }
         println!("\nStopping …");
         server.stop().await;
         Ok(())

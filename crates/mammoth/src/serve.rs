@@ -51,13 +51,14 @@ pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()
     logging::start(&settings.log, level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::start(&settings).await?;
+        // Before it says that it is ready: whoever waits for that may stop it at once.
         let mut renewed = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-        let stop = told_to_stop();
+        let stop = told_to_stop()?;
         tokio::pin!(stop);
+        let server = Server::start(&settings).await?;
         loop {
             tokio::select! {
-                stopped = &mut stop => break stopped?,
+                () = &mut stop => break,
                 _ = renewed.recv() => server.reload_certificates(&settings),
             }
         }
@@ -68,15 +69,16 @@ pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()
     })
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub async fn told_to_stop() -> anyhow::Result<()> {
+/// Ends with the first Ctrl-C or SIGTERM after this was called.
+pub fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// A server that runs in this process.
