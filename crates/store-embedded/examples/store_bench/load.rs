@@ -18,8 +18,6 @@ use crate::data::{Random, Source, owner};
 use crate::report::{Times, memory, processor};
 
 const GROUP: usize = 500;
-/// So many groups are under way at a time.
-const UNDER_WAY: usize = 2;
 /// Owners with ten entries each, spread over the whole load.
 const QUIET: usize = 100;
 const QUIET_ENTRIES: u64 = 10;
@@ -85,11 +83,14 @@ fn disk(dir: &Path) -> u64 {
     bytes
 }
 
-pub async fn run(entries: u64, owners: usize, dir: Option<&str>) {
+/// With so many groups under way at a time.
+pub async fn run(entries: u64, owners: usize, groups_at_once: usize, dir: Option<&str>) {
     let temporary = tempfile::tempdir().unwrap();
     let dir = dir.map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let store = EmbeddedStore::open(&dir, Options::default()).unwrap();
-    println!("load: {entries} entries of {owners} owners (Zipf), groups of {GROUP}, {UNDER_WAY} under way");
+    println!(
+        "load: {entries} entries of {owners} owners (Zipf), groups of {GROUP}, {groups_at_once} under way"
+    );
 
     let (sender, mut groups) = mpsc::channel(4);
     let producer = std::thread::spawn(move || produce(entries, owners, &sender));
@@ -109,7 +110,7 @@ pub async fn run(entries: u64, owners: usize, dir: Option<&str>) {
             next[number] += entries.len() as i64;
             placed.push((number, expected, entries));
         }
-        while under_way.len() >= UNDER_WAY {
+        while under_way.len() >= groups_at_once.max(1) {
             let time = under_way.join_next().await.unwrap().unwrap();
             times.add(time);
             all_times.add(time);

@@ -1,7 +1,7 @@
 //! The store's benchmark: appends, pages, expiry, each figure with what it was measured on.
 //!
 //! ```text
-//! cargo run --release -p mammoth-store-embedded --example store_bench -- load [ENTRIES] [OWNERS] [DIR]
+//! cargo run --release -p mammoth-store-embedded --example store_bench -- load [ENTRIES] [OWNERS] [GROUPS AT ONCE] [DIR]
 //! cargo run --release -p mammoth-store-embedded --example store_bench -- pages [ENTRIES…]
 //! cargo run --release -p mammoth-store-embedded --example store_bench -- conversations [ENTRIES]
 //! ```
@@ -28,7 +28,8 @@ fn main() {
         "load" => runtime.block_on(load::run(
             number(0, 1_000_000),
             number(1, 100_000) as usize,
-            rest.get(2).map(String::as_str),
+            number(2, 2) as usize,
+            rest.get(3).map(String::as_str),
         )),
         "pages" => {
             let sizes: Vec<u64> = match rest.is_empty() {
