@@ -236,17 +236,11 @@ async def removed(server):
         print(f"  (removal: {type(error).__name__})")
     deadline = time.monotonic() + PATIENCE_SECONDS
     accounts = server.data / HOST / "accounts" / "carol.dat"
-    while accounts.exists() or left(server, secret):
+    while accounts.exists() or server.archives_with(secret.encode()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"left behind: {left(server, secret)}")
+            raise AssertionError(f"left behind: {server.archives_with(secret.encode())}")
         await asyncio.sleep(0.1)
     check(True, "carol is gone, and no byte of her messages is left")
-
-
-def left(server, text):
-    """Files of the archive that hold a text. (Segments are compressed; five messages are not in one.)"""
-    files = [path for path in (server.data / "mammoth").rglob("*") if path.is_file()]
-    return [path for path in files if text.encode() in path.read_bytes()]
 
 
 def main(native, lua):

@@ -58,9 +58,8 @@ def main(native, lua, client):
             assert step("expired")["own"] == []
             assert len(step("remove")["before"]) == 2 * 5  # as sent and as received
             text = b"do not leave this behind"
-            files = lambda: [p for p in (server.data / "mammoth").rglob("*") if p.is_file() and text in p.read_bytes()]
-            while files():
-                assert time.monotonic() < deadline, files()
+            while left := server.archives_with(text):
+                assert time.monotonic() < deadline, left
                 time.sleep(0.1)
             server.stop()
             assert not server.errors(), server.errors()

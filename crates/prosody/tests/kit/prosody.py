@@ -124,6 +124,17 @@ Component "{ROOMS}" "muc"
         log = self.log.read_text(errors="replace") if self.log.exists() else ""
         return [line for line in log.splitlines() if "\terror\t" in line]
 
+    def archives_with(self, text):
+        """Files of the archives that hold these bytes. (Segments are compressed; a few messages are not in one.)"""
+        found = []
+        for path in (self.data / "mammoth").rglob("*"):
+            try:
+                if path.is_file() and text in path.read_bytes():
+                    found.append(path)
+            except FileNotFoundError:  # the store has removed it meanwhile
+                pass
+        return found
+
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
