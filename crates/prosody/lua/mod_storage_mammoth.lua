@@ -48,6 +48,20 @@ local item_limit = module:get_option_number("storage_archive_item_limit");
 
 -- The native half answers on threads of its own and rings a bell, which Prosody's loop watches. Whoever asked waits in
 -- its coroutine; who has none is answered on the spot.
+--
+-- Prosody takes it in most places that nothing happens between two calls of a store: mod_offline sends what it has found
+-- and then deletes everything, which would be more if the loop had turned; who joins a room gets its history before
+-- what is said next. So only the stores of mod_mam and mod_muc_mam wait, and of their searches those that answer a
+-- client's query: they say whether they want a total, the others do not.
+local waits_for = {
+	archive = true, archive2 = true, muc_log = true;
+	[module:get_option_string("archive_store", "archive")] = true;
+};
+
+local function is_clients_query(query)
+	return query ~= nil and query.total ~= nil;
+end
+
 local hub, watch;
 local waiting = {};
 
@@ -91,8 +105,8 @@ local function watch_bell()
 	mind_buffered_input(mt and mt.__index);
 end
 
-local function can_wait()
-	return hub and isyieldable() and async.ready();
+local function can_wait(patient)
+	return hub and patient and isyieldable() and async.ready();
 end
 
 local function answer_of(token)
@@ -103,8 +117,8 @@ local function answer_of(token)
 end
 
 -- Asks the native half, and waits as befits the caller.
-local function ask(db, name, ...)
-	if can_wait() then
+local function ask(patient, db, name, ...)
+	if can_wait(patient) then
 		return answer_of(db:submit(hub, name, ...));
 	end
 	return db:run(name, ...);
@@ -178,7 +192,7 @@ function archive_store:append(username, key, value, when, with)
 	if not kind then return nil, text; end
 	when = when or os_time();
 	if key ~= nil then
-		return ask(db, "append", username, key, kind, text, when, with or "");
+		return ask(self.patient, db, "append", username, key, kind, text, when, with or "");
 	end
 	local id, next = db:append(username, kind, text, when, with or "", item_limit);
 	if not id then
@@ -186,7 +200,7 @@ function archive_store:append(username, key, value, when, with)
 	end
 	if durable then
 		local kept;
-		if can_wait() then
+		if can_wait(self.patient) then
 			kept, err = answer_of(db:submit_wait(hub, username, next));
 		else
 			kept, err = db:wait(username, next);
@@ -200,13 +214,13 @@ end
 -- keep everybody waiting. So the loop may turn after so many rows.
 local rows_at_once = 8;
 
-local function iterate(db, rows)
+local function iterate(patient, db, rows)
 	local taken = 0;
 	return function ()
 		while rows do
 			if taken == rows_at_once then
 				taken = 0;
-				if can_wait() then answer_of(hub:ring()); end
+				if can_wait(patient) then answer_of(hub:ring()); end
 			end
 			taken = taken + 1;
 			local id, kind, text, when, with = rows:next(stanza_mt);
@@ -220,7 +234,7 @@ local function iterate(db, rows)
 				return nil;
 			end
 			local err;
-			rows, err = ask(db, "more", rows);
+			rows, err = ask(patient, db, "more", rows);
 			if not rows then error("Cannot read on in the archive: "..tostring(err)); end
 		end
 	end
@@ -229,15 +243,16 @@ end
 function archive_store:find(username, query)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	local rows, total = ask(db, "find", username, query);
+	local patient = self.patient and is_clients_query(query);
+	local rows, total = ask(patient, db, "find", username, query);
 	if not rows then return nil, total; end
-	return iterate(db, rows), total;
+	return iterate(patient, db, rows), total;
 end
 
 function archive_store:get(username, key)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	local kind, text, when, with = ask(db, "get", username, key);
+	local kind, text, when, with = ask(self.patient, db, "get", username, key);
 	if not kind then return nil, text; end
 	local value;
 	value, err = read_value(kind, text);
@@ -253,31 +268,31 @@ function archive_store:set(username, key, value, when, with)
 		kind, text = write_value(value);
 		if not kind then return nil, text; end
 	end
-	return ask(db, "set", username, key, kind, text, when, with);
+	return ask(self.patient, db, "set", username, key, kind, text, when, with);
 end
 
 function archive_store:delete(username, query)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	return ask(db, "delete", username, query);
+	return ask(self.patient, db, "delete", username, query);
 end
 
 function archive_store:summary(username, query)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	return ask(db, "summary", username, query);
+	return ask(self.patient, db, "summary", username, query);
 end
 
 function archive_store:dates(username)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	return ask(db, "dates", username);
+	return ask(self.patient, db, "dates", username);
 end
 
 function archive_store:users()
 	local db, err = open_db(self.store);
 	if not db then error(err); end
-	local names = assert(ask(db, "users"));
+	local names = assert(ask(self.patient, db, "users"));
 	local i = 0;
 	return function ()
 		i = i + 1;
@@ -290,7 +305,7 @@ end
 function archive_store:purge(username)
 	local db, err = open_db(self.store);
 	if not db then return nil, err; end
-	return ask(db, "purge", username);
+	return ask(self.patient, db, "purge", username);
 end
 
 -- The driver -------------------------------------------------------------------------------------------------------
@@ -306,7 +321,7 @@ local driver = {};
 
 function driver:open(store, typ) -- luacheck: ignore 212/self
 	if typ == "archive" then
-		return setmetatable({ store = store }, archive_store);
+		return setmetatable({ store = store, patient = waits_for[store] }, archive_store);
 	end
 	local other = other_driver();
 	if not other then return nil, "unsupported-store"; end
@@ -343,7 +358,7 @@ local function purge_archives(username)
 	for _, store in ipairs(known_stores()) do
 		local db, ok, err;
 		db, err = open_db(store);
-		if db then ok, err = ask(db, "purge", username); end
+		if db then ok, err = ask(true, db, "purge", username); end
 		if not ok then
 			all_ok, first_err = false, first_err or err;
 		end

@@ -246,8 +246,7 @@ async def removed(server):
 def main(native, lua):
     with tempfile.TemporaryDirectory() as directory:
         storage = "storage = { archive = 'mammoth', muc_log = 'mammoth' }"
-        server = Prosody(directory, storage, ["alice", "bob", "carol"], 'archive_expires_after = "never"\nmam_include_total = true', native, lua)
-        try:
+        with Prosody(directory, storage, ["alice", "bob", "carol"], 'archive_expires_after = "never"\nmam_include_total = true', native, lua) as server:
             server.start()
             found = asyncio.run(talk(server))
             server.stop()
@@ -260,15 +259,7 @@ def main(native, lua):
             server.start()
             asyncio.run(expired(server, found["bob"][3][0]))
             asyncio.run(removed(server))
-            server.stop()
-            errors = server.errors()
-            assert not errors, errors
-        except BaseException:
-            print(server.said())
-            raise
-        finally:
-            if server.process:
-                server.kill()
+            server.finish()
     print("ok")
 
 

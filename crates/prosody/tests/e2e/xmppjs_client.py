@@ -26,8 +26,7 @@ def main(native, lua, client):
     with tempfile.TemporaryDirectory() as directory:
         storage = "storage = { archive = 'mammoth', muc_log = 'mammoth' }"
         never = 'archive_expires_after = "never"\nmam_include_total = true'
-        server = Prosody(directory, storage, ["alice", "bob", "carol"], never, native, lua)
-        try:
+        with Prosody(directory, storage, ["alice", "bob", "carol"], never, native, lua) as server:
             server.start()
             found = step("talk")
             whole = found["bob"]["own"]
@@ -61,14 +60,7 @@ def main(native, lua, client):
             while left := server.archives_with(text):
                 assert time.monotonic() < deadline, left
                 time.sleep(0.1)
-            server.stop()
-            assert not server.errors(), server.errors()
-        except BaseException:
-            print(server.said())
-            raise
-        finally:
-            if server.process:
-                server.kill()
+            server.finish()
     print("ok")
 
 

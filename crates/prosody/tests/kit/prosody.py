@@ -21,7 +21,8 @@ def free_port():
 
 
 class Prosody:
-    """One server: started, stopped, killed, started again on the same data."""
+    """One server: started, stopped, killed, started again on the same data. `with` ends it, and prints what it said if
+    something went wrong."""
 
     def __init__(self, directory, storage, users, settings="", native=None, lua=None, components=""):
         self.directory = Path(directory)
@@ -135,6 +136,15 @@ Component "{ROOMS}" "muc"
                 pass
         return found
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, wrong, *_):
+        if wrong:
+            print(self.said())
+        if self.process:
+            self.kill()
+
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -147,6 +157,11 @@ Component "{ROOMS}" "muc"
         code = self.process.returncode if self.process else 0
         self.process = None
         return code
+
+    def finish(self):
+        """Stops it for the last time; it must have had no errors."""
+        self.stop()
+        assert not self.errors(), self.errors()
 
     def kill(self):
         self.process.kill()
