@@ -1,10 +1,8 @@
 //! Letting old entries go: which archives are due, and the calls that cut them. When that is done is left to
 //! whoever runs it, getting rid of the entries to the store.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
-
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jid::BareJid;
 
 use crate::archive::Archive;
@@ -79,19 +77,23 @@ impl Archive {
             let step = self.store().owners(after.as_ref(), STEP).await?;
             let Some(last) = step.last() else { return Ok(report) };
             after = Some(last.owner.clone());
-            let due = step
+            let mut due = step
                 .iter()
                 .filter_map(|info| Some((&info.owner, Due::of(info, now, default, quota)?)))
                 .map(|(owner, due)| self.expire_one(owner, due));
             let mut failed = None;
-            side_by_side(due, UNDER_WAY_MAX, |done| {
+            let mut under_way = FuturesUnordered::new();
+            under_way.extend(due.by_ref().take(UNDER_WAY_MAX));
+            // Those under way are always waited for.
+            while let Some(done) = under_way.next().await {
                 match done {
                     Ok(one) => report.add(one),
                     Err(error) => drop(failed.get_or_insert(error)),
                 }
-                failed.is_none()
-            })
-            .await;
+                if failed.is_none() {
+                    under_way.extend(due.next());
+                }
+            }
             if let Some(error) = failed {
                 return Err(error);
             }
@@ -120,41 +122,4 @@ impl Expired {
         self.by_quota += one.by_quota;
         self.lag_seconds = self.lag_seconds.max(one.lag_seconds);
     }
-}
-
-/// Carries calls out side by side, at most `max` at a time, each in a place of its own; `done` is given what each
-/// answers, and says whether to begin more. Those under way are always waited for.
-async fn side_by_side<F: Future>(
-    calls: impl Iterator<Item = F>,
-    max: usize,
-    mut done: impl FnMut(F::Output) -> bool,
-) {
-    let mut calls = calls.fuse();
-    let mut under_way: Vec<Pin<Box<F>>> = Vec::with_capacity(max);
-    let mut go_on = true;
-    poll_fn(|context| {
-        loop {
-            while go_on
-                && under_way.len() < max
-                && let Some(call) = calls.next()
-            {
-                under_way.push(Box::pin(call));
-            }
-            let before = under_way.len();
-            under_way.retain_mut(|call| match call.as_mut().poll(context) {
-                Poll::Ready(answer) => {
-                    go_on &= done(answer);
-                    false
-                }
-                Poll::Pending => true,
-            });
-            if under_way.is_empty() && before == 0 {
-                return Poll::Ready(());
-            }
-            if under_way.len() == before {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await;
 }

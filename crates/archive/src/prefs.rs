@@ -212,6 +212,48 @@ impl Prefs {
     }
 }
 
+/// As text, for whoever keeps it: the default on the first line, then a line for each JID, with `+` before those always
+/// archived and `-` before those never archived. No JID holds a line break.
+impl fmt::Display for Prefs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.default.as_str())?;
+        self.always().try_for_each(|jid| write!(f, "\n+{jid}"))?;
+        self.never().try_for_each(|jid| write!(f, "\n-{jid}"))
+    }
+}
+
+/// The text is not what [`Prefs`] are written as.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrefs {
+    /// Its first line.
+    #[error(transparent)]
+    Default(#[from] NotADefault),
+    /// What stands behind a sign.
+    #[error("not a JID in the prefs: {0}")]
+    Jid(#[from] jid::Error),
+    /// Another line.
+    #[error("a line of prefs begins with neither + nor -")]
+    Sign,
+}
+
+impl FromStr for Prefs {
+    type Err = NotPrefs;
+
+    fn from_str(text: &str) -> Result<Self, NotPrefs> {
+        let mut lines = text.split('\n');
+        let default = lines.next().unwrap_or_default().parse()?;
+        let (mut always, mut never) = (Vec::new(), Vec::new());
+        for line in lines {
+            match (line.strip_prefix('+'), line.strip_prefix('-')) {
+                (Some(jid), _) => always.push(Jid::new(jid)?),
+                (_, Some(jid)) => never.push(Jid::new(jid)?),
+                _ => return Err(NotPrefs::Sign),
+            }
+        }
+        Ok(Prefs::new(default, always, never))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -254,6 +296,18 @@ mod tests {
         assert_eq!(AskRoster.with_roster(true), Keep(Reason::InRoster));
         assert_eq!(AskRoster.with_roster(false), Drop(Reason::NotInRoster));
         assert_eq!(Keep(Reason::AlwaysBare).with_roster(false), Keep(Reason::AlwaysBare));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let prefs = prefs(DefaultPolicy::Roster, &["a@x/+ -", "x"], &["ü@straße.example/-"]);
+        assert_eq!(prefs.to_string(), "roster\n+a@x/+ -\n+x\n-ü@straße.example/-");
+        for prefs in [prefs, Prefs::default()] {
+            assert_eq!(prefs.to_string().parse::<Prefs>().unwrap(), prefs);
+        }
+        for wrong in ["", "sometimes", "always\na@x", "never\n+@", "never\n"] {
+            assert!(wrong.parse::<Prefs>().is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

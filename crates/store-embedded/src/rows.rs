@@ -1,8 +1,7 @@
 //! What stands in the small database row by row: archives with their settings, segments, tombstones, the ends of
 //! logs. Opening it, its keys and its checksums are left to `catalog`.
 
-use mammoth_archive::jid::Jid;
-use mammoth_archive::{ExpiresAfter, Prefs, Settings};
+use mammoth_archive::{ExpiresAfter, Settings};
 use rusqlite::{Connection, params};
 
 use crate::catalog::{CatalogError, rows};
@@ -70,7 +69,7 @@ pub fn archives(connection: &Connection) -> Result<Vec<ArchiveRow>, CatalogError
                FROM archives ORDER BY archive";
     rows(connection, "archives", sql, |row| {
         let prefs = row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-        let prefs = prefs.map(read_prefs).transpose()?;
+        let prefs = prefs.map(|text| text.parse().map_err(|error| Damaged::new(format!("{error}")))).transpose()?;
         let expires_after = row.get::<_, Option<i64>>(6)?.map(period);
         Ok(ArchiveRow {
             archive: row.get(0)?,
@@ -164,32 +163,6 @@ pub fn put_archive(
              max(next, excluded.next), max(last_stamp, excluded.last_stamp), prefs, expires_after)",
     )?;
     put.execute(params![archive, owner, first, next, last_stamp]).map(drop)
-}
-
-/// Prefs as text: the default on the first line, then `+` and `-` before each JID.
-pub fn write_prefs(prefs: &Prefs) -> String {
-    let mut text = prefs.default_policy().as_str().to_owned();
-    for (sign, jid) in prefs.always().map(|jid| ('+', jid)).chain(prefs.never().map(|jid| ('-', jid))) {
-        text.push('\n');
-        text.push(sign);
-        text.push_str(jid.as_str());
-    }
-    text
-}
-
-fn read_prefs(text: &str) -> Result<Prefs, Damaged> {
-    let mut lines = text.split('\n');
-    let default =
-        lines.next().unwrap_or_default().parse().map_err(|_| Damaged::new("prefs without default"))?;
-    let (mut always, mut never) = (Vec::<Jid>::new(), Vec::<Jid>::new());
-    for line in lines {
-        match line.split_at_checked(1) {
-            Some(("+", jid)) => always.push(crate::format::jid(jid)?),
-            Some(("-", jid)) => never.push(crate::format::jid(jid)?),
-            _ => return Err(Damaged::new("prefs with an unknown line")),
-        }
-    }
-    Ok(Prefs::new(default, always, never))
 }
 
 /// A period as it stands in the database.

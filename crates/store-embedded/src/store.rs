@@ -265,7 +265,7 @@ impl EmbeddedStore {
                 let number = known.map_or_else(|| new_number(connection, &of, free), Ok)?;
                 rows::put_archive(connection, number, &of, (head.first.0, head.next.0, head.last_stamp.0))?;
                 let (prefs, period) = match written {
-                    SettingsChange::Prefs(prefs) => (Some(prefs.as_ref().map(rows::write_prefs)), None),
+                    SettingsChange::Prefs(prefs) => (Some(prefs.as_ref().map(ToString::to_string)), None),
                     SettingsChange::ExpiresAfter(period) => (None, Some(period.map(rows::seconds))),
                 };
                 rows::put_settings(connection, number, prefs, period)?;

@@ -23,7 +23,6 @@ mod page;
 mod pool;
 mod retry;
 mod session;
-mod setting;
 mod sql;
 mod store;
 mod sweep;

@@ -1,6 +1,8 @@
 //! The archive store: each call of the port as an attempt on a session, repeated as far as the contract allows.
 //! What an attempt does is left to `writer`, `page` and `forget`.
 
+use std::error::Error;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +20,6 @@ use crate::forget;
 use crate::key::{Key, message_key};
 use crate::page::page;
 use crate::session::{Session, column};
-use crate::setting;
 use crate::sql;
 use crate::{PostgresStore, attempts};
 
@@ -114,8 +115,8 @@ impl ArchiveStore for PostgresStore {
             };
             let (prefs, expires_after): (Option<&str>, Option<&str>) = (column(&row, 0)?, column(&row, 1)?);
             Ok(Settings {
-                prefs: prefs.map(setting::read_prefs).transpose()?,
-                expires_after: expires_after.map(setting::read_period).transpose()?,
+                prefs: prefs.map(read).transpose()?,
+                expires_after: expires_after.map(read).transpose()?,
             })
         })?)
     }
@@ -123,9 +124,9 @@ impl ArchiveStore for PostgresStore {
     async fn set(&self, owner: &BareJid, change: SettingsChange) -> Result<(), StoreError> {
         let archive = Key::of(owner);
         let (text, value) = match change {
-            SettingsChange::Prefs(prefs) => (sql::SET_PREFS, prefs.as_ref().map(setting::write_prefs)),
+            SettingsChange::Prefs(prefs) => (sql::SET_PREFS, prefs.as_ref().map(ToString::to_string)),
             SettingsChange::ExpiresAfter(period) => {
-                (sql::SET_EXPIRES_AFTER, period.map(setting::write_period))
+                (sql::SET_EXPIRES_AFTER, period.as_ref().map(ToString::to_string))
             }
         };
         // The archive's row first, so that the archive is listed; without the setting it is an empty archive.
@@ -214,6 +215,11 @@ async fn table_of(session: &Session, archive: Key) -> Result<Option<String>, Fai
     session.row(sql::TABLE_OF, &[&archive]).await?.map(|row| column(&row, 0)).transpose()
 }
 
+/// A setting that is kept as it is written, readable with psql.
+fn read<T: FromStr<Err: Error + Send + Sync + 'static>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error: T::Err| Failure::Corrupt(error.into()))
+}
+
 fn archive_info(row: &tokio_postgres::Row) -> Result<ArchiveInfo, Failure> {
     let owner: &str = column(row, 0)?;
     let bytes: i64 = column(row, 4)?;
@@ -224,6 +230,6 @@ fn archive_info(row: &tokio_postgres::Row) -> Result<ArchiveInfo, Failure> {
         head: append::head_of(row, 1)?,
         first_stamp: first_stamp.map(Timestamp),
         bytes: u64::try_from(bytes).unwrap_or(0),
-        expires_after: expires_after.map(setting::read_period).transpose()?,
+        expires_after: expires_after.map(read).transpose()?,
     })
 }
