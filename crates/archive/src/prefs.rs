@@ -300,8 +300,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let prefs = prefs(DefaultPolicy::Roster, &["a@x/+ -", "x"], &["ü@straße.example/-"]);
-        assert_eq!(prefs.to_string(), "roster\n+a@x/+ -\n+x\n-ü@straße.example/-");
+        let prefs = prefs(DefaultPolicy::Roster, &["a@x/+ -", "x"], &["ü@strasse.example/-"]);
+        assert_eq!(prefs.to_string(), "roster\n+a@x/+ -\n+x\n-ü@strasse.example/-");
         for prefs in [prefs, Prefs::default()] {
             assert_eq!(prefs.to_string().parse::<Prefs>().unwrap(), prefs);
         }

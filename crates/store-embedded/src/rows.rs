@@ -69,7 +69,8 @@ pub fn archives(connection: &Connection) -> Result<Vec<ArchiveRow>, CatalogError
                FROM archives ORDER BY archive";
     rows(connection, "archives", sql, |row| {
         let prefs = row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-        let prefs = prefs.map(|text| text.parse().map_err(|error| Damaged::new(format!("{error}")))).transpose()?;
+        let prefs =
+            prefs.map(|text| text.parse().map_err(|error| Damaged::new(format!("{error}")))).transpose()?;
         let expires_after = row.get::<_, Option<i64>>(6)?.map(period);
         Ok(ArchiveRow {
             archive: row.get(0)?,
