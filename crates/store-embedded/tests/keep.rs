@@ -99,6 +99,29 @@ async fn a_store_in_use_is_verified_backed_up_and_read_beside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_that_are_replaced_while_the_store_is_verified_are_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), Options::default()).unwrap();
+    fill(&store).await;
+    let (path, writing, runtime) = (dir.path().to_owned(), store.clone(), tokio::runtime::Handle::current());
+    let verify = move || {
+        let mut replaced = false;
+        EmbeddedStore::verify(&path, |_, _| {
+            if !std::mem::replace(&mut replaced, true) {
+                runtime.block_on(writing.purge(&owner(7))).unwrap();
+            }
+        })
+    };
+    let report = tokio::task::spawn_blocking(verify).await.unwrap().unwrap();
+    assert_eq!((report.archives, report.entries, report.problems), (20, 9990, Vec::new()));
+    let missing = files(&dir.path().join("segments")).remove(0);
+    std::fs::remove_file(&missing).unwrap();
+    let report = EmbeddedStore::verify(dir.path(), |_, _| {}).unwrap();
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    assert_eq!(report.problems[0].file, missing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_holds_everything_acknowledged_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { memtable_bytes: 200_000, ..Options::default() };

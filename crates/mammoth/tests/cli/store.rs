@@ -124,8 +124,9 @@ fn reading_beside_a_busy_server_sees_whole_archives() {
             for output in &outputs {
                 assert!(
                     output.status.success(),
-                    "round {round}: {}",
-                    String::from_utf8_lossy(&output.stderr)
+                    "round {round}: {} {}",
+                    String::from_utf8_lossy(&output.stderr),
+                    String::from_utf8_lossy(&output.stdout)
                 );
             }
             let lines = String::from_utf8(outputs[0].stdout.clone()).unwrap();
