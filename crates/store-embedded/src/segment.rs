@@ -13,6 +13,7 @@ use zstd::zstd_safe::{DDict, get_frame_content_size};
 use crate::block::{Block, Scratch};
 use crate::format::{Cursor, Damaged, FORMAT};
 use crate::packed::{read_extents, read_sampled};
+use crate::segment_index::Known;
 use crate::state::Extent;
 
 /// `application_id` of a segment ("Mams").
@@ -73,6 +74,7 @@ pub struct Segment {
     obsolete: AtomicBool,
     connections: Mutex<Vec<Connection>>,
     dictionaries: Mutex<HashMap<u32, Arc<DDict<'static>>>>,
+    known: Known,
 }
 
 impl std::fmt::Debug for Segment {
@@ -170,6 +172,7 @@ impl Segment {
             obsolete: AtomicBool::new(false),
             connections: Mutex::default(),
             dictionaries: Mutex::default(),
+            known: Known::default(),
         };
         let reader = segment.reader()?;
         reader.check_version()?;
@@ -253,6 +256,11 @@ impl Reader<'_> {
     /// The connection behind, for what reads a segment as a whole.
     pub fn connection(&self) -> Result<&Connection, SegmentError> {
         self.connection.as_ref().ok_or_else(|| Damaged::new("a reader without a connection").into())
+    }
+
+    /// What was looked for before.
+    pub fn known(&self) -> &Known {
+        &self.segment.known
     }
 
     /// The one row that a question answers with, if there is one.

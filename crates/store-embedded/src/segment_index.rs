@@ -1,7 +1,9 @@
 //! Finding entries in a segment by conversation and by id: counts are columns, ranks one search. What is asked is
 //! decided by `read`; the same for all conversations at once is in `merge_index`.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::params;
 
@@ -9,15 +11,43 @@ use crate::packed::{read_ids, read_positions};
 use crate::segment::{Reader, SegmentError};
 use crate::state::Extent;
 
+/// So many conversations of one segment are remembered.
+const KNOWN_MAX: usize = 512;
+
 /// The positions of a conversation's entries in a segment.
 #[derive(Clone, Debug)]
 enum Conversation {
-    Few(Vec<i64>),
+    Few(Arc<[i64]>),
     Many(u64),
+}
+
+/// Conversations of a segment that were looked for, there or not: whoever reads one page of a conversation reads the
+/// next, and each page counts them all. When they are too many, all are forgotten.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<HashMap<(u32, i64), Option<Conversation>>>);
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, i64), Option<Conversation>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Reader<'_> {
     fn conversation(&self, archive: u32, contact: i64) -> Result<Option<Conversation>, SegmentError> {
+        let known = self.known();
+        if let Some(found) = known.lock().get(&(archive, contact)) {
+            return Ok(found.clone());
+        }
+        let found = self.look_up(archive, contact)?;
+        let mut known = known.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert((archive, contact), found.clone());
+        Ok(found)
+    }
+
+    fn look_up(&self, archive: u32, contact: i64) -> Result<Option<Conversation>, SegmentError> {
         let sqlite = |source| self.sqlite(source);
         let mut statement = self
             .connection()?
@@ -32,7 +62,7 @@ impl Reader<'_> {
                 if positions.len() as u64 != count {
                     return Err(self.damaged("a conversation's count is wrong".into()));
                 }
-                Ok(Some(Conversation::Few(positions)))
+                Ok(Some(Conversation::Few(positions.into())))
             }
             None => Ok(Some(Conversation::Many(count))),
         }
@@ -85,7 +115,7 @@ impl Reader<'_> {
         match self.conversation(archive, contact)? {
             None => Ok(Vec::new()),
             Some(Conversation::Few(positions)) => {
-                let inside = positions.into_iter().filter(|position| span.contains(position));
+                let inside = positions.iter().copied().filter(|position| span.contains(position));
                 Ok(inside.skip(ranks.start as usize).take(wanted).collect())
             }
             Some(Conversation::Many(_)) => {
