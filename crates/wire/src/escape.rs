@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 
+/// How many bytes of text are looked at in one step.
+const PLAIN_BLOCK_BYTES: usize = 16;
+
 /// `value` as it may stand between single or double quotes in a start tag.
 ///
 /// Line breaks and tabs become character references, so that they survive attribute-value normalisation.
@@ -28,6 +31,26 @@ pub(crate) fn push_attr(out: &mut String, name: &str, value: &str) {
     out.push_str("='");
     out.push_str(&value);
     out.push('\'');
+}
+
+/// How many bytes from the start are text that means just what it says: characters that XML allows, no markup, no
+/// reference, no carriage return, and no bracket that could end a CDATA section. Not all such text: U+F000 to U+FFFF
+/// are not looked at, for two of them are forbidden.
+pub(crate) fn plain_text(bytes: &[u8]) -> usize {
+    let plain = |byte: u8| {
+        let space = (byte >= b' ') | (byte == b'\n') | (byte == b'\t');
+        space & (byte != b'&') & (byte != b'<') & (byte != b']') & (byte != 0xef)
+    };
+    // Without branches inside, so that many bytes are looked at in one step.
+    let blocks = bytes.chunks_exact(PLAIN_BLOCK_BYTES);
+    let whole = blocks.take_while(|block| block.iter().fold(true, |all, byte| all & plain(*byte))).count();
+    let whole = whole * PLAIN_BLOCK_BYTES;
+    let rest = bytes.get(whole..).unwrap_or_default();
+    let len = whole + rest.iter().position(|byte| !plain(*byte)).unwrap_or(rest.len());
+    match std::str::from_utf8(bytes.get(..len).unwrap_or_default()) {
+        Ok(text) => text.len(),
+        Err(error) => error.valid_up_to(),
+    }
 }
 
 /// Whether this byte of UTF-8 never belongs to a character that is escaped. U+FFFE and U+FFFF begin with 0xEF.

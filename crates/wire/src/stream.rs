@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rxml::parser::{Options, Parse, WithOptions};
 use rxml::{RawEvent, RawParser};
 
-use crate::escape::push_attr;
+use crate::escape::{plain_text, push_attr};
 pub use crate::header::StreamHeader;
 use crate::limits::Limits;
 use crate::skim::{Skim, Skimmed, Skimmer, xml_lang};
@@ -182,6 +182,10 @@ pub(crate) struct Source {
     fed: usize,
     /// Whether the parser has an event ready that needs no further byte: the end of an empty-element tag.
     queued: bool,
+    /// Whether the parser stands right behind a tag and has not begun to read what follows.
+    behind_tag: bool,
+    /// Whether what needs no parser is kept from it; tests compare.
+    passes_over: bool,
     /// Up to here there is no carriage return that stands alone.
     clean: usize,
     /// Whether the stream header has been read.
@@ -191,7 +195,9 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
         let options = Options { max_token_length: limits.attribute_bytes, ..Options::default() };
-        Self { parser: RawParser::with_options(options), buf, fed: 0, queued: false, clean: 0, begun: false }
+        let parser = RawParser::with_options(options);
+        let (queued, behind_tag, passes_over, begun) = (false, false, true, false);
+        Self { parser, buf, fed: 0, queued, behind_tag, passes_over, clean: 0, begun }
     }
 
     /// The next event and its bytes, or `None` if more bytes are needed.
@@ -201,12 +207,17 @@ impl Source {
     pub(crate) fn event(&mut self, allowed: usize) -> Result<Option<(RawEvent, usize, usize)>, StreamError> {
         loop {
             let until = self.clean_until(allowed);
+            if self.behind_tag {
+                // Nobody reads the text that the parser would make of it.
+                self.fed += plain_text(self.buf.get(self.fed..until).unwrap_or_default());
+            }
             // XML reads a lone carriage return as a line feed (XML 1.0 §2.11); the parser mistakes one in an attribute
             // value for an error, so it is told so. The bytes that we keep stay as they are.
             let lone = until == self.fed && self.buf.get(self.fed + 1).is_some() && self.fed < allowed;
             let mut window =
                 if lone { b"\n".as_slice() } else { self.buf.get(self.fed..until).unwrap_or_default() };
             let offered = window.len();
+            self.behind_tag &= offered == 0;
             let result = self.parser.parse(&mut window, false);
             self.fed += offered - window.len();
             self.clean = self.clean.max(self.fed);
@@ -237,8 +248,10 @@ impl Source {
         let ahead = usize::from(matches!(event, RawEvent::ElementHeadOpen(..)));
         let end = self.fed.saturating_sub(ahead);
         let start = end.saturating_sub(event.metrics().len());
-        self.queued = matches!(event, RawEvent::ElementHeadClose(_))
-            && self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
+        let head_ends = matches!(event, RawEvent::ElementHeadClose(_));
+        self.queued = head_ends && self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
+        let tag_ends = matches!(event, RawEvent::ElementFoot(_)) || head_ends && !self.queued;
+        self.behind_tag = tag_ends && self.passes_over;
         (event, start, end)
     }
 
@@ -300,3 +313,7 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

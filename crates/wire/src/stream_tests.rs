@@ -1,0 +1,143 @@
+//! What a reader passes over makes no difference: beside one that shows its parser every byte, it gives the same
+//! events, skims and errors.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Small, so that documents reach them.
+fn limits() -> Limits {
+    Limits {
+        stanza_bytes: 600,
+        children: 6,
+        depth: 5,
+        attributes: 6,
+        namespaces: 6,
+        ..Limits::authenticated()
+    }
+}
+
+/// Everything that comes out of a stream, and how many bytes had been pushed by then.
+fn read(pieces: &[Vec<u8>], passes_over: bool) -> Vec<(usize, String)> {
+    let mut reader = StreamReader::new(limits());
+    reader.source.passes_over = passes_over;
+    let mut seen = Vec::new();
+    let mut pushed = 0;
+    for piece in pieces {
+        reader.push(piece);
+        pushed += piece.len();
+        loop {
+            let event = reader.next();
+            let ended = event.is_err();
+            if matches!(event, Ok(None)) {
+                break;
+            }
+            seen.push((pushed, format!("{event:?}")));
+            if ended {
+                return seen;
+            }
+        }
+    }
+    seen
+}
+
+const TEXTS: &[&str] = &[
+    "text",
+    "two words",
+    "é",
+    "\u{fb01}",
+    "👩",
+    "\u{7f}",
+    "\n",
+    "\t",
+    "\r",
+    "\r\n",
+    "]",
+    "]]",
+    ">",
+    "&amp;",
+    "<![CDATA[x]]>",
+    "'",
+    "a long text that takes more than one block of bytes, and then some",
+];
+const ELEMENTS: &[&str] = &[
+    "<x xmlns='urn:x'/>",
+    "<x xmlns=\"urn:x\"/>",
+    "<x xmlns='urn:x' />",
+    "<x xmlns='urn:x' y='&amp;'/>",
+    "<x xmlns='urn:x' p:y=''/>",
+    "<x xmlns='urn:x' xmlns:q='urn:q'/>",
+    "<x xmlns:xmlns2='urn:x'/>",
+    "<p:x xmlns='urn:x'/>",
+    "<p:x/>",
+    "<x xmlns:q='urn:q'/>",
+    "<x xmlns=''/>",
+    "<y xmlns='urn:y'/>",
+    "<iq/>",
+];
+const TAGS: &[(&str, &str)] = &[
+    ("<body>", "</body>"),
+    ("<body xml:lang='en'>", "</body >"),
+    ("<p:x>", "</p:x>"),
+    ("<x xmlns:q='urn:q'>", "</x>"),
+    ("<x xmlns='urn:x'>", "</x>"),
+];
+/// What ends a stream nearly everywhere.
+const FAULTS: &[&str] = &[
+    "]]>",
+    "&bad;",
+    "&",
+    "\u{1}",
+    "\u{ffff}",
+    "<!--",
+    "<?x?>",
+    "<x xmlns='urn:x'",
+    "<x xmlns='urn:x' y='1' y='2'/>",
+    "<q:x/>",
+    "</x>",
+    "/>",
+    "<x>",
+    "</stream:stream>",
+];
+
+/// A stream, in pieces.
+fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let bytes =
+        |all: &'static [&'static str]| prop::sample::select(all).prop_map(|text| text.as_bytes().to_vec());
+    let leaf = prop_oneof![
+        40 => bytes(TEXTS),
+        60 => bytes(ELEMENTS),
+        2 => bytes(FAULTS),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    let content = leaf.prop_recursive(4, 16, 4, |inner| {
+        (prop::sample::select(TAGS), prop::collection::vec(inner, 0..4)).prop_map(
+            |((start, end), content)| [start.as_bytes(), &content.concat(), end.as_bytes()].concat(),
+        )
+    });
+    let stanza = prop::collection::vec(content, 0..7)
+        .prop_map(|content| [b"<message>".as_slice(), &content.concat(), b"</message>"].concat());
+    let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..6);
+    (prop::collection::vec(stanza, 1..6), cuts).prop_map(|(stanzas, cuts)| {
+        let header = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+            xmlns:p='urn:p' to='x' version='1.0' xml:lang='de'>";
+        let document = [header.to_vec(), stanzas.concat()].concat();
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(document.len() + 1)).collect();
+        at.extend([0, document.len()]);
+        at.sort_unstable();
+        at.windows(2).map(|piece| document[piece[0]..piece[1]].to_vec()).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn what_is_passed_over_makes_no_difference(pieces in documents()) {
+        let seen = read(&pieces, true);
+        prop_assert!(seen.first().is_some_and(|(_, event)| event.contains("Open")), "{:?}", seen);
+        prop_assert_eq!(seen, read(&pieces, false));
+        let bytes: Vec<Vec<u8>> = pieces.concat().into_iter().map(|byte| vec![byte]).collect();
+        prop_assert_eq!(read(&bytes, true), read(&bytes, false));
+    }
+}
