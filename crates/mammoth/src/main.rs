@@ -19,6 +19,10 @@ mod place;
 mod serve;
 mod tls;
 
+/// Messages are made on one thread and let go on another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Mammoth: the message archive for XMPP.
 ///
 /// An XMPP server whose subject is its archive (XEP-0313, Message Archive Management): every message is durable
