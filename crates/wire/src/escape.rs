@@ -37,6 +37,9 @@ pub(crate) fn push_attr(out: &mut String, name: &str, value: &str) {
 /// reference, no carriage return, and no bracket that could end a CDATA section. Not all such text: U+F000 to U+FFFF
 /// are not looked at, for two of them are forbidden.
 pub(crate) fn plain_text(bytes: &[u8]) -> usize {
+    if bytes.first() == Some(&b'<') {
+        return 0;
+    }
     let plain = |byte: u8| {
         let space = (byte >= b' ') | (byte == b'\n') | (byte == b'\t');
         space & (byte != b'&') & (byte != b'<') & (byte != b']') & (byte != 0xef)

@@ -34,7 +34,7 @@ impl StreamHeader {
     /// # Errors
     /// The element is not `stream` of the streams namespace, or the content namespace is not `jabber:client`.
     pub(crate) fn read(head: &Head, default_ns: Option<&str>) -> Result<Self, StreamError> {
-        if head.ns != STREAMS {
+        if *head.ns != *STREAMS {
             return Err(StreamError::new(
                 StreamCondition::InvalidNamespace,
                 "not the namespace of XMPP streams",

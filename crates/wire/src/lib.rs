@@ -36,6 +36,7 @@ pub mod escape;
 pub mod form;
 pub mod header;
 pub mod iq;
+mod known;
 pub mod limits;
 pub mod mam;
 pub mod ns;

@@ -1,10 +1,11 @@
 //! From parser events to the skim of a stanza: namespaces checked, limits held, and the byte ranges kept of the root's
 //! attributes and of its direct children. Where the bytes come from is `stream.rs`; what a skim is good for, `stanza.rs`.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use rxml::{NcName, RawEvent};
 
+use crate::known::Known;
 use crate::limits::Limits;
 use crate::stream_error::{StreamCondition, StreamError};
 
@@ -63,7 +64,7 @@ pub(crate) fn xml_lang(attrs: &[Attr]) -> Option<&str> {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub prefix: Option<NcName>,
-    pub ns: Cow<'static, str>,
+    pub ns: Arc<str>,
     pub name: NcName,
     pub attrs: Vec<Attr>,
     /// Of the element; the end is known once the element has ended.
@@ -89,7 +90,7 @@ pub(crate) struct Skim {
     /// Whether the root says which default namespace it uses.
     pub declares_default: bool,
     /// Prefix and namespace of each declaration of the stream header that the stanza relies on.
-    pub borrowed: Vec<(NcName, String)>,
+    pub borrowed: Vec<(NcName, Arc<str>)>,
 }
 
 impl Skim {
@@ -136,7 +137,7 @@ pub(crate) enum Skimmed {
 struct Binding {
     depth: usize,
     prefix: Option<NcName>,
-    ns: String,
+    ns: Arc<str>,
 }
 
 /// Reads events, one stream long. Spans count from the start of the current first-level element (or header).
@@ -147,7 +148,10 @@ pub(crate) struct Skimmer {
     tag: Option<Tag>,
     attrs: Vec<Attr>,
     skim: Option<Box<Skim>>,
-    borrowed: Vec<(NcName, String)>,
+    borrowed: Vec<(NcName, Arc<str>)>,
+    known: Known,
+    /// Which children of the current stanza could be known from now on.
+    new: Vec<usize>,
 }
 
 /// A start tag that has not ended yet.
@@ -170,12 +174,14 @@ impl Skimmer {
             attrs: Vec::new(),
             skim: None,
             borrowed: Vec::new(),
+            known: Known::default(),
+            new: Vec::new(),
         }
     }
 
     /// A skimmer that expects one stanza, as if inside a stream whose default namespace is `jabber:client`.
     pub(crate) fn inside_stream() -> Self {
-        let default = Binding { depth: STREAM_DEPTH, prefix: None, ns: CLIENT.to_owned() };
+        let default = Binding { depth: STREAM_DEPTH, prefix: None, ns: CLIENT.into() };
         Self { depth: STREAM_DEPTH, bindings: vec![default], ..Self::new() }
     }
 
@@ -187,6 +193,26 @@ impl Skimmer {
     /// Whether the last event ended between two stanzas.
     pub(crate) fn between_stanzas(&self) -> bool {
         self.depth == STREAM_DEPTH && self.tag.is_none()
+    }
+
+    /// Takes a child that has come before at the start of `ahead`, without any event; answers how long it is. One that
+    /// would pass a limit is not taken.
+    pub(crate) fn take_known(&mut self, ahead: &[u8], start: usize, limits: &Limits) -> Option<usize> {
+        let skim = self.skim.as_mut().filter(|_| self.depth == STREAM_DEPTH + 1)?;
+        let fits = limits.depth > 1
+            && limits.attributes > 0
+            && skim.children.len() < limits.children
+            && self.bindings.len() < limits.namespaces;
+        let (head, len) = self.known.find(ahead, start).filter(|_| fits)?;
+        skim.children.push(head);
+        Some(len)
+    }
+
+    /// Takes note of the children of a whole stanza, whose bytes `raw` begins with, for when they come again.
+    pub(crate) fn learn(&mut self, skim: &Skim, raw: &[u8]) {
+        for child in self.new.drain(..).filter_map(|at| skim.children.get(at)) {
+            self.known.add(child, raw);
+        }
     }
 
     /// Takes the event that was read from the bytes `start..end`.
@@ -266,7 +292,7 @@ impl Skimmer {
         if self.bindings.len() >= limits.namespaces {
             return Err(StreamError::policy("too many namespace declarations"));
         }
-        self.bindings.push(Binding { depth, prefix: declared, ns: value });
+        self.bindings.push(Binding { depth, prefix: declared, ns: value.into() });
         Ok(())
     }
 
@@ -284,10 +310,9 @@ impl Skimmer {
             self.attrs.clear();
             return Ok(Skimmed::Nothing);
         }
-        let ns = match self.resolve(tag.prefix.as_ref())? {
-            CLIENT => Cow::Borrowed(CLIENT),
-            other => Cow::Owned(other.to_owned()),
-        };
+        let ns = self.resolve(tag.prefix.as_ref())?;
+        let declares_default =
+            self.bindings.iter().rev().take_while(|b| b.depth == self.depth).any(|b| b.prefix.is_none());
         let head = Head {
             prefix: tag.prefix,
             ns,
@@ -304,14 +329,14 @@ impl Skimmer {
             Some(skim) if skim.children.len() >= limits.children => {
                 return Err(StreamError::policy("too many children"));
             }
-            Some(skim) => skim.children.push(head),
+            Some(skim) => {
+                // Without another attribute and without a prefix, its start tag means the same wherever it stands.
+                if declares_default && tag.attributes == 1 && head.prefix.is_none() {
+                    self.new.push(skim.children.len());
+                }
+                skim.children.push(head);
+            }
             None => {
-                let declares_default = self
-                    .bindings
-                    .iter()
-                    .rev()
-                    .take_while(|b| b.depth == self.depth)
-                    .any(|b| b.prefix.is_none());
                 self.skim = Some(Box::new(Skim {
                     root: head,
                     children: Vec::new(),
@@ -352,14 +377,14 @@ impl Skimmer {
     }
 
     /// The namespace of a name with this prefix; takes note of what the stream header lends to a stanza.
-    fn resolve(&mut self, prefix: Option<&NcName>) -> Result<&str, StreamError> {
+    fn resolve(&mut self, prefix: Option<&NcName>) -> Result<Arc<str>, StreamError> {
         if prefix.is_some_and(|prefix| prefix.as_str() == "xml") {
-            return Ok(XMLNS_XML);
+            return Ok(XMLNS_XML.into());
         }
         let Some(binding) = self.bindings.iter().rev().find(|binding| binding.prefix.as_ref() == prefix)
         else {
             return match prefix {
-                None => Ok(""),
+                None => Ok("".into()),
                 Some(_) => Err(StreamError::new(
                     StreamCondition::BadNamespacePrefix,
                     "a namespace prefix is not declared",
@@ -372,7 +397,7 @@ impl Skimmer {
                 self.borrowed.push((prefix.clone(), binding.ns.clone()));
             }
         }
-        Ok(&binding.ns)
+        Ok(binding.ns.clone())
     }
 
     /// The default namespace that the stream header declares, which every stanza inherits.
@@ -380,7 +405,7 @@ impl Skimmer {
         self.bindings
             .iter()
             .find(|binding| binding.depth == STREAM_DEPTH && binding.prefix.is_none())
-            .map(|binding| binding.ns.as_str())
+            .map(|binding| &*binding.ns)
     }
 
     /// Prefixes of attributes are declared, and no two attributes have the same namespace and name.
@@ -388,14 +413,14 @@ impl Skimmer {
         if self.attrs.iter().all(|attr| attr.prefix.is_none()) {
             return Ok(());
         }
-        let mut seen: Vec<(String, NcName)> = Vec::new();
+        let mut seen: Vec<(Arc<str>, NcName)> = Vec::new();
         for at in 0..self.attrs.len() {
             let Some((Some(prefix), name)) =
                 self.attrs.get(at).map(|attr| (attr.prefix.clone(), attr.name.clone()))
             else {
                 continue;
             };
-            let ns = self.resolve(Some(&prefix))?.to_owned();
+            let ns = self.resolve(Some(&prefix))?;
             if seen.iter().any(|(seen_ns, seen_name)| *seen_ns == ns && *seen_name == name) {
                 return Err(duplicate());
             }

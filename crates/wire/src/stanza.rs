@@ -33,7 +33,7 @@ pub enum Kind {
 
 impl Kind {
     pub(crate) fn of(skim: &Skim) -> Self {
-        if skim.root.ns != CLIENT {
+        if *skim.root.ns != *CLIENT {
             return Self::Other;
         }
         match skim.root.name.as_str() {

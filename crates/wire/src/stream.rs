@@ -101,6 +101,9 @@ impl StreamReader {
             }
             let allowed =
                 if self.skimmer.in_header() { self.limits.header_bytes } else { self.limits.stanza_bytes };
+            if self.source.behind_tag {
+                self.pass_over(allowed);
+            }
             let event = self.source.event(allowed);
             if event.is_err() && self.skimmer.in_header() && self.source.buf.starts_with(b"<\0") {
                 return Err(utf16());
@@ -117,13 +120,28 @@ impl StreamReader {
                     self.lang.clone_from(&header.lang);
                     Some(StreamEvent::Open(header))
                 }
-                Skimmed::Stanza(skim) => Some(StreamEvent::Stanza(self.stand_alone(*skim)?)),
+                Skimmed::Stanza(skim) => {
+                    self.skimmer.learn(&skim, &self.source.buf);
+                    Some(StreamEvent::Stanza(self.stand_alone(*skim)?))
+                }
                 Skimmed::Close => Some(StreamEvent::Close),
             };
             if done.is_some() {
                 self.source.discard();
                 return Ok(done);
             }
+        }
+    }
+
+    /// Goes past what follows a tag and needs no parser: text that nobody reads, and children that are known.
+    fn pass_over(&mut self, allowed: usize) {
+        loop {
+            self.source.pass(plain_text(self.source.ahead(allowed)));
+            let ahead = self.source.ahead(allowed);
+            let Some(child) = self.skimmer.take_known(ahead, self.source.fed, &self.limits) else {
+                return;
+            };
+            self.source.pass(child);
         }
     }
 
@@ -137,7 +155,7 @@ impl StreamReader {
             ));
         }
         let kind = Kind::of(&skim);
-        if kind == Kind::Other && skim.root.ns == crate::skim::CLIENT {
+        if kind == Kind::Other && *skim.root.ns == *crate::skim::CLIENT {
             return Err(StreamError::unsupported_stanza_type());
         }
         let mut owed = String::new();
@@ -178,11 +196,12 @@ pub(crate) struct Source {
     parser: RawParser,
     /// From the start of the current first-level element (or of the stream).
     buf: BytesMut,
-    /// How far the parser has read.
+    /// How far the parser has read, or would have.
     fed: usize,
     /// Whether the parser has an event ready that needs no further byte: the end of an empty-element tag.
     queued: bool,
-    /// Whether the parser stands right behind a tag and has not begun to read what follows.
+    /// Whether the parser stands right behind a tag, and would read all the same what follows anything that is passed
+    /// over there.
     behind_tag: bool,
     /// Whether what needs no parser is kept from it; tests compare.
     passes_over: bool,
@@ -207,10 +226,6 @@ impl Source {
     pub(crate) fn event(&mut self, allowed: usize) -> Result<Option<(RawEvent, usize, usize)>, StreamError> {
         loop {
             let until = self.clean_until(allowed);
-            if self.behind_tag {
-                // Nobody reads the text that the parser would make of it.
-                self.fed += plain_text(self.buf.get(self.fed..until).unwrap_or_default());
-            }
             // XML reads a lone carriage return as a line feed (XML 1.0 §2.11); the parser mistakes one in an attribute
             // value for an error, so it is told so. The bytes that we keep stay as they are.
             let lone = until == self.fed && self.buf.get(self.fed + 1).is_some() && self.fed < allowed;
@@ -219,8 +234,8 @@ impl Source {
             let offered = window.len();
             self.behind_tag &= offered == 0;
             let result = self.parser.parse(&mut window, false);
-            self.fed += offered - window.len();
-            self.clean = self.clean.max(self.fed);
+            let left = window.len();
+            self.pass(offered - left);
             match result {
                 Ok(Some(event)) => {
                     return Ok(Some(self.placed(event)));
@@ -239,6 +254,17 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// What the parser has not read.
+    fn ahead(&self, allowed: usize) -> &[u8] {
+        self.buf.get(self.fed..self.buf.len().min(allowed)).unwrap_or_default()
+    }
+
+    /// Goes past bytes that the parser need not see.
+    fn pass(&mut self, bytes: usize) {
+        self.fed += bytes;
+        self.clean = self.clean.max(self.fed);
     }
 
     /// The event with its place in the bytes, told by how far the parser has read. The event's own lengths cannot be

@@ -5,21 +5,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Small, so that documents reach them.
-fn limits() -> Limits {
-    Limits {
-        stanza_bytes: 600,
-        children: 6,
-        depth: 5,
-        attributes: 6,
-        namespaces: 6,
-        ..Limits::authenticated()
-    }
+/// Limits of which one is small, so that documents reach it.
+fn limits() -> impl Strategy<Value = Limits> {
+    let wide = Limits::authenticated;
+    prop_oneof![
+        Just(wide()),
+        (100usize..600).prop_map(move |stanza_bytes| Limits { stanza_bytes, ..wide() }),
+        (1usize..4).prop_map(move |depth| Limits { depth, ..wide() }),
+        (1usize..8).prop_map(move |children| Limits { children, ..wide() }),
+        (0usize..3).prop_map(move |attributes| Limits { attributes, ..wide() }),
+        (3usize..6).prop_map(move |namespaces| Limits { namespaces, ..wide() }),
+    ]
 }
 
-/// Everything that comes out of a stream, and how many bytes had been pushed by then.
-fn read(pieces: &[Vec<u8>], passes_over: bool) -> Vec<(usize, String)> {
-    let mut reader = StreamReader::new(limits());
+/// Everything that comes out of a stream, and how many bytes had been pushed by then. `limits` hold once it has been
+/// used to larger ones for a while.
+fn read(pieces: &[Vec<u8>], limits: &Limits, passes_over: bool) -> Vec<(usize, String)> {
+    let mut reader = StreamReader::new(Limits::authenticated());
     reader.source.passes_over = passes_over;
     let mut seen = Vec::new();
     let mut pushed = 0;
@@ -35,6 +37,9 @@ fn read(pieces: &[Vec<u8>], passes_over: bool) -> Vec<(usize, String)> {
             seen.push((pushed, format!("{event:?}")));
             if ended {
                 return seen;
+            }
+            if seen.len() == 4 {
+                reader.set_limits(limits.clone());
             }
         }
     }
@@ -64,6 +69,8 @@ const ELEMENTS: &[&str] = &[
     "<x xmlns='urn:x'/>",
     "<x xmlns=\"urn:x\"/>",
     "<x xmlns='urn:x' />",
+    "<x xmlns='urn:x'\r/>",
+    "<x xmlns='urn:&amp;'></x>",
     "<x xmlns='urn:x' y='&amp;'/>",
     "<x xmlns='urn:x' p:y=''/>",
     "<x xmlns='urn:x' xmlns:q='urn:q'/>",
@@ -72,6 +79,8 @@ const ELEMENTS: &[&str] = &[
     "<p:x/>",
     "<x xmlns:q='urn:q'/>",
     "<x xmlns=''/>",
+    "<x/>",
+    "<x y=''/>",
     "<y xmlns='urn:y'/>",
     "<iq/>",
 ];
@@ -105,20 +114,23 @@ fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let bytes =
         |all: &'static [&'static str]| prop::sample::select(all).prop_map(|text| text.as_bytes().to_vec());
     let leaf = prop_oneof![
-        40 => bytes(TEXTS),
-        60 => bytes(ELEMENTS),
-        2 => bytes(FAULTS),
+        80 => bytes(TEXTS),
+        120 => bytes(ELEMENTS),
+        1 => bytes(FAULTS),
         1 => prop::collection::vec(any::<u8>(), 0..4),
     ];
-    let content = leaf.prop_recursive(4, 16, 4, |inner| {
+    let nested = leaf.clone().prop_recursive(4, 16, 4, |inner| {
         (prop::sample::select(TAGS), prop::collection::vec(inner, 0..4)).prop_map(
             |((start, end), content)| [start.as_bytes(), &content.concat(), end.as_bytes()].concat(),
         )
     });
-    let stanza = prop::collection::vec(content, 0..7)
-        .prop_map(|content| [b"<message>".as_slice(), &content.concat(), b"</message>"].concat());
+    let content = prop_oneof![4 => leaf, 1 => nested];
+    let roots =
+        prop::sample::select(&["<message>", "<message xmlns='jabber:client'>", "<message xmlns='urn:m'>"]);
+    let stanza = (roots, prop::collection::vec(content, 0..9))
+        .prop_map(|(root, content)| [root.as_bytes(), &content.concat(), b"</message>"].concat());
     let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..6);
-    (prop::collection::vec(stanza, 1..6), cuts).prop_map(|(stanzas, cuts)| {
+    (prop::collection::vec(stanza, 1..16), cuts).prop_map(|(stanzas, cuts)| {
         let header = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
             xmlns:p='urn:p' to='x' version='1.0' xml:lang='de'>";
         let document = [header.to_vec(), stanzas.concat()].concat();
@@ -133,11 +145,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn what_is_passed_over_makes_no_difference(pieces in documents()) {
-        let seen = read(&pieces, true);
+    fn what_is_passed_over_makes_no_difference(pieces in documents(), limits in limits()) {
+        let seen = read(&pieces, &limits, true);
         prop_assert!(seen.first().is_some_and(|(_, event)| event.contains("Open")), "{:?}", seen);
-        prop_assert_eq!(seen, read(&pieces, false));
+        prop_assert_eq!(seen, read(&pieces, &limits, false));
         let bytes: Vec<Vec<u8>> = pieces.concat().into_iter().map(|byte| vec![byte]).collect();
-        prop_assert_eq!(read(&bytes, true), read(&bytes, false));
+        prop_assert_eq!(read(&bytes, &limits, true), read(&bytes, &limits, false));
     }
 }
