@@ -1,6 +1,7 @@
 //! Handing a message to the resources that are to have it, with the owner's stanza-id and as carbons. Called by
 //! a lane, in the order of its archive. That it may be delivered at all was decided before.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -27,7 +28,7 @@ pub fn deliver(
     if resources.is_empty() {
         return false;
     }
-    let copies = Copies { house, owner, item, id: id.map(|id| stanza_id::element(owner, id)) };
+    let copies = Copies { house, owner, item, id, element: OnceCell::new() };
     let by = |resource: &Resource| resource.jid == item.message.from;
     match item.side {
         Side::Sent => {
@@ -53,15 +54,19 @@ struct Copies<'a> {
     house: &'a House,
     owner: &'a BareJid,
     item: &'a Item,
-    /// The owner's stanza-id, as an element.
-    id: Option<String>,
+    id: Option<&'a StanzaId>,
+    /// The owner's stanza-id as an element, once somebody is to have it.
+    element: OnceCell<String>,
 }
 
 impl Copies<'_> {
     /// The stanza as the owner is to have it.
     fn write(&self, out: &mut BytesMut) {
-        match &self.id {
-            Some(id) => splice::append_child(out, &self.item.message.stanza, id),
+        match self.id {
+            Some(id) => {
+                let element = self.element.get_or_init(|| stanza_id::element(self.owner, id));
+                splice::append_child(out, &self.item.message.stanza, element);
+            }
             None => out.put_slice(&self.item.message.stanza),
         }
     }
