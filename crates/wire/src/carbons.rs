@@ -40,10 +40,7 @@ pub fn read(request: &Request<'_>) -> Option<Switch> {
 pub fn copied(stanza: &Stanza, direction: Direction) -> bool {
     if stanza.kind() != Kind::Message
         || matches!(stanza.type_(), Some("headline" | "groupchat"))
-        || stanza.child(ns::CARBONS, "private").is_some()
-        || stanza.child(ns::HINTS, "no-copy").is_some()
-        || stanza.child(ns::CARBONS, "received").is_some()
-        || stanza.child(ns::CARBONS, "sent").is_some()
+        || stanza.children().any(|child| forbids(child.ns(), child.name()))
     {
         return false;
     }
@@ -58,6 +55,11 @@ pub fn copied(stanza: &Stanza, direction: Direction) -> bool {
                 || stanza.children().any(|child| typical(child.ns(), child.name()))
         }
     }
+}
+
+/// What makes a message private, or a copy already.
+fn forbids(ns: &str, name: &str) -> bool {
+    matches!((ns, name), (ns::CARBONS, "private" | "received" | "sent") | (ns::HINTS, "no-copy"))
 }
 
 /// Payloads of instant messaging that make even a message without a body worth a copy.

@@ -27,7 +27,7 @@ pub enum Direction {
 }
 
 /// Whether to archive a message, and by which rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Eligible {
     /// Archive it, if the owner's prefs agree.
     Keep(Kept),
@@ -135,29 +135,21 @@ pub fn eligible(stanza: &Stanza, direction: Direction) -> Eligible {
         Some("error") => return error(stanza, direction),
         _ => {}
     }
-    let has = |ns: &str, name: &str| stanza.child(ns, name).is_some();
-    if has(ns::PUBSUB_EVENT, "event") {
-        return Eligible::Drop(Dropped::Event);
-    }
-    if has(ns::RETRACT, "retract") {
-        return Eligible::Keep(Kept::Retraction);
-    }
-    if has(ns::HINTS, "no-store") {
-        return Eligible::Drop(Dropped::NoStore);
-    }
-    if has(ns::HINTS, "no-permanent-store") {
-        return Eligible::Drop(Dropped::NoPermanentStore);
-    }
-    if has(ns::HINTS, "store") {
-        return Eligible::Keep(Kept::StoreHint);
-    }
-    if let Some(why) = stanza.children().filter_map(worth).min() {
-        return Eligible::Keep(why);
-    }
-    if stanza.children().any(|child| child.ns() == ns::CHAT_STATES) {
-        return Eligible::Drop(Dropped::ChatState);
-    }
-    Eligible::Drop(Dropped::Nothing)
+    // The rules from the second on, each child naming the one that it brings into play.
+    stanza.children().filter_map(rule).min().map_or(Eligible::Drop(Dropped::Nothing), |(_, verdict)| verdict)
+}
+
+/// The rule that a child of a message brings into play: its place among the rules, and what it says.
+fn rule(child: Child<'_>) -> Option<(u8, Eligible)> {
+    Some(match (child.ns(), child.name()) {
+        (ns::PUBSUB_EVENT, "event") => (0, Eligible::Drop(Dropped::Event)),
+        (ns::RETRACT, "retract") => (1, Eligible::Keep(Kept::Retraction)),
+        (ns::HINTS, "no-store") => (2, Eligible::Drop(Dropped::NoStore)),
+        (ns::HINTS, "no-permanent-store") => (3, Eligible::Drop(Dropped::NoPermanentStore)),
+        (ns::HINTS, "store") => (4, Eligible::Keep(Kept::StoreHint)),
+        (ns::CHAT_STATES, _) => (6, Eligible::Drop(Dropped::ChatState)),
+        _ => (5, Eligible::Keep(worth(child)?)),
+    })
 }
 
 fn error(stanza: &Stanza, direction: Direction) -> Eligible {
