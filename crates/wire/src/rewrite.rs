@@ -1,6 +1,8 @@
 //! A changed copy of a stanza, made by splicing: attributes of the root set or removed, children dropped or appended.
 //! Every byte that is not named by a change stays as it was. What to change is the caller's business.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::escape::push_attr;
@@ -14,7 +16,7 @@ use crate::stream_error::StreamError;
 pub struct Rewrite<'a> {
     stanza: &'a Stanza,
     /// Attribute name and new value; `None` removes it. The last change of a name counts.
-    attrs: Vec<(&'static str, Option<String>)>,
+    attrs: Vec<(&'static str, Option<Cow<'a, str>>)>,
     /// Children to leave out, in order of position.
     dropped: Vec<Span>,
     appended: Vec<u8>,
@@ -26,7 +28,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Sets an attribute of the root (without prefix), in its place if it is there.
-    pub fn set(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn set(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
         self.attrs.retain(|(set, _)| *set != name);
         self.attrs.push((name, Some(value.into())));
         self

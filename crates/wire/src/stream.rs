@@ -40,7 +40,8 @@ pub struct StreamReader {
     source: Source,
     skimmer: Skimmer,
     lang: Option<String>,
-    default_ns: Option<String>,
+    /// The declaration of the header's default namespace, as an attribute; empty if there is none.
+    default: String,
     failed: Option<StreamError>,
 }
 
@@ -48,7 +49,7 @@ impl StreamReader {
     /// A reader that expects a stream header.
     pub fn new(limits: Limits) -> Self {
         let source = Source::new(BytesMut::new(), &limits);
-        Self { limits, source, skimmer: Skimmer::new(), lang: None, default_ns: None, failed: None }
+        Self { limits, source, skimmer: Skimmer::new(), lang: None, default: String::new(), failed: None }
     }
 
     /// Replaces the limits: from now on, except for `attribute_bytes`, which waits for [`reset`](Self::reset).
@@ -63,7 +64,7 @@ impl StreamReader {
         self.source = Source::new(rest, &self.limits);
         self.skimmer = Skimmer::new();
         self.lang = None;
-        self.default_ns = None;
+        self.default = String::new();
         self.failed = None;
     }
 
@@ -116,7 +117,9 @@ impl StreamReader {
                 Skimmed::Header(head) => {
                     let default_ns = self.skimmer.header_default();
                     let header = StreamHeader::read(&head, default_ns)?;
-                    self.default_ns = default_ns.map(str::to_owned);
+                    if let Some(ns) = default_ns {
+                        push_attr(&mut self.default, "xmlns", ns);
+                    }
                     self.lang.clone_from(&header.lang);
                     Some(StreamEvent::Open(header))
                 }
@@ -159,8 +162,8 @@ impl StreamReader {
             return Err(StreamError::unsupported_stanza_type());
         }
         let mut owed = String::new();
-        if let (false, Some(ns)) = (skim.declares_default, &self.default_ns) {
-            push_attr(&mut owed, "xmlns", ns);
+        if !skim.declares_default {
+            owed.push_str(&self.default);
         }
         for (prefix, ns) in &skim.borrowed {
             push_attr(&mut owed, &format!("xmlns:{prefix}"), ns);
