@@ -277,10 +277,14 @@ impl Source {
         let ahead = usize::from(matches!(event, RawEvent::ElementHeadOpen(..)));
         let end = self.fed.saturating_sub(ahead);
         let start = end.saturating_sub(event.metrics().len());
-        let head_ends = matches!(event, RawEvent::ElementHeadClose(_));
-        self.queued = head_ends && self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
-        let tag_ends = matches!(event, RawEvent::ElementFoot(_)) || head_ends && !self.queued;
-        self.behind_tag = tag_ends && self.passes_over;
+        (self.queued, self.behind_tag) = match event {
+            RawEvent::ElementHeadClose(_) => {
+                let empty = self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
+                (empty, !empty && self.passes_over)
+            }
+            RawEvent::ElementFoot(_) => (false, self.passes_over),
+            _ => (false, false),
+        };
         (event, start, end)
     }
 
