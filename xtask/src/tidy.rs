@@ -50,7 +50,18 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 const FLOOR_0: &[(&str, &[&str])] = &[
     (
         "mammoth-archive",
-        &["aes", "async-trait", "bytes", "cipher", "data-encoding", "hmac", "jid", "sha2", "thiserror"],
+        &[
+            "aes",
+            "async-trait",
+            "bytes",
+            "cipher",
+            "data-encoding",
+            "futures-util",
+            "hmac",
+            "jid",
+            "sha2",
+            "thiserror",
+        ],
     ),
     (
         "mammoth-accounts",
