@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use mammoth_archive::StoreError;
 
@@ -27,6 +28,11 @@ const DICTIONARIES_MAX: usize = 64;
 const SAMPLED_BLOCKS_MAX: u32 = 20_000;
 /// How many blocks are taken over before looking whether the store closes.
 const LOOK_UP_EVERY: u32 = 256;
+/// So long at most a merge stands aside for a seal each time it looks: both together would take two processors from the
+/// writer, and a merge can wait …
+const ASIDE_MAX: Duration = Duration::from_secs(1);
+/// … unless there are so many segments. Seven of each level are usual.
+const SEGMENTS_MANY: usize = 32;
 
 enum Job {
     Merge,
@@ -250,11 +256,15 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Stops when the store closes.
+    /// Stops when the store closes, and lets a seal go first.
     fn look_up(&mut self) -> Result<(), BuildError> {
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(LOOK_UP_EVERY) {
             self.shared.go_on()?;
+            self.shared.pause(ASIDE_MAX, |work| {
+                let state = self.shared.state();
+                work.seal_failed.is_some() || state.frozen.is_empty() || state.segments.len() >= SEGMENTS_MANY
+            });
         }
         Ok(())
     }
