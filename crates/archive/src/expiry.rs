@@ -14,7 +14,7 @@ use crate::store::{ArchiveInfo, Cut, StoreError};
 const STEP: usize = 1000;
 /// So many archives are cut at a time: enough for a store to make many cuts durable with one sync, few enough for
 /// an append that comes meanwhile not to wait long behind them.
-pub const UNDER_WAY_MAX: usize = 256;
+pub const UNDER_WAY_MAX: usize = 64;
 
 /// What one expiry did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
