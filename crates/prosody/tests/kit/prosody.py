@@ -140,10 +140,10 @@ Component "{ROOMS}" "muc"
         return self
 
     def __exit__(self, wrong, *_):
-        if wrong:
-            print(self.said())
         if self.process:
             self.kill()
+        if wrong:
+            print(self.said())
 
     def stop(self):
         if self.process and self.process.poll() is None:
