@@ -1,19 +1,39 @@
 //! A block: some consecutive entries of one archive, decompressed. Where it stands in its segment is left to
 //! `segment`.
 
+use std::sync::Arc;
+
 use zstd::zstd_safe::DCtx;
 
 use crate::format::{Cursor, Damaged, Record};
 
-/// What one reading thread needs besides the files: room to decompress.
+/// What one reading thread needs besides the files: room to decompress, and the block it read last, where what is
+/// wanted next mostly lies.
 pub struct Scratch {
     /// What zstd works with.
     pub context: DCtx<'static>,
+    last: Option<(u32, Arc<Block>)>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { context: DCtx::create() }
+        Scratch { context: DCtx::create(), last: None }
+    }
+}
+
+impl Scratch {
+    /// The block of a segment that was read last, if that is the one. A segment never changes, and its number is
+    /// never given to another.
+    pub fn last(&self, segment: u32, wanted: impl FnOnce(&Block) -> bool) -> Option<Arc<Block>> {
+        let (from, block) = self.last.as_ref()?;
+        (*from == segment && wanted(block)).then(|| block.clone())
+    }
+
+    /// Remembers a block of a segment.
+    pub fn keep(&mut self, segment: u32, block: Block) -> Arc<Block> {
+        let block = Arc::new(block);
+        self.last = Some((segment, block.clone()));
+        block
     }
 }
 

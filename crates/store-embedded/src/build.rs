@@ -14,7 +14,7 @@ use crate::segment::{APPLICATION, ExtentRow, path};
 use crate::state::Extent;
 
 /// A block is closed once it has so many entries.
-pub const BLOCK_ENTRIES_MAX: usize = 16;
+pub const BLOCK_ENTRIES_MAX: usize = 8;
 /// A block is closed once it has so many bytes, before compression.
 const BLOCK_BYTES_MAX: usize = 64 << 10;
 /// From so many entries on a conversation is kept in chunks of as many.

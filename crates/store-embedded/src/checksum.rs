@@ -1,20 +1,27 @@
 //! Checksums of what stands in the small database and of whole segments, so that a byte that rots is noticed.
-//! SQLite has none of its own. A log's groups and a segment's blocks carry theirs, see `log` and `build`; which
+//! SQLite has none of its own. A group of the log has one, too, see `log`; a segment's blocks carry zstd's. Which
 //! rows are checked when is left to `catalog` and `verify`.
 
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{self, Read, Seek};
 
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
+use twox_hash::XxHash3_64;
 
-use crate::format::{Sip, put_bytes};
+use crate::format::put_bytes;
 
 /// The SQL function that every row's checksum is computed with.
 const FUNCTION: &str = "checksum_of";
 /// A file is read in pieces of so many bytes.
 const PIECE: usize = 256 << 10;
+
+/// The checksum of some bytes: XXH3, 64 bits.
+pub fn of(bytes: &[u8]) -> i64 {
+    XxHash3_64::oneshot(bytes) as i64
+}
 
 /// Teaches a connection `checksum_of(table, column…)`: of the name of the row's table and of all its columns but
 /// the checksum, in their order.
@@ -45,22 +52,20 @@ fn of_row(context: &Context<'_>) -> rusqlite::Result<i64> {
             }
         }
     }
-    let mut sip = Sip::new(0, 0);
-    sip.write(&spelt);
-    Ok(sip.finish() as i64)
+    Ok(of(&spelt))
 }
 
 /// The checksum of a whole file. Its place in the file is moved.
 pub fn of_file(mut file: &File) -> io::Result<i64> {
     file.rewind()?;
-    let mut sip = Sip::new(0, 0);
+    let mut sum = XxHash3_64::new();
     let mut piece = vec![0; PIECE];
     loop {
         let read = file.read(&mut piece)?;
         if read == 0 {
-            return Ok(sip.finish() as i64);
+            return Ok(sum.finish() as i64);
         }
-        sip.write(piece.get(..read).unwrap_or_default());
+        sum.write(piece.get(..read).unwrap_or_default());
     }
 }
 

@@ -2,10 +2,13 @@
 //! in every file. docs/format.md draws the whole; which file holds what is left to `catalog`, `log` and
 //! `segment`.
 
+use std::hash::Hasher;
+
 use jid::Jid;
+use siphasher::sip::SipHasher24;
 
 /// The version of the format this program reads and writes, in every file it makes.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 
 /// The longest JID a well-formed entry can carry, in bytes (RFC 7622 §3.1).
 const JID_BYTES_MAX: usize = 3071;
@@ -201,7 +204,7 @@ pub fn jid(text: &str) -> Result<Jid, Damaged> {
     Jid::new(text).map_err(|_| Damaged::new("a JID is not one"))
 }
 
-/// The store's hash: SipHash-2-4 under a secret key of its own, so that nobody outside can choose texts that
+/// The store's hash: SipHash-2-4 (Aumasson and Bernstein, 2012) under a secret key of its own, so that nobody outside can choose texts that
 /// collide.
 #[derive(Clone, Copy)]
 pub struct Keys(pub [u8; 16]);
@@ -228,108 +231,12 @@ impl Keys {
         (self.hash(&[b"f", foreign_id.as_bytes()]) as u32).max(1)
     }
 
-    /// A checksum of what is not compressed (compressed frames carry their own).
-    pub fn checksum(&self, bytes: &[u8]) -> i64 {
-        self.hash(&[bytes]) as i64
-    }
-
     fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let (low, high) = self.0.split_at(8);
-        let mut sip = Sip::new(word(low), word(high));
+        let mut hasher = SipHasher24::new_with_key(&self.0);
         for part in parts {
-            sip.write(part);
+            hasher.write(part);
         }
-        sip.finish()
-    }
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
-}
-
-/// SipHash-2-4 (Aumasson and Bernstein, 2012).
-pub struct Sip {
-    v: [u64; 4],
-    tail: [u8; 8],
-    filled: usize,
-    length: usize,
-}
-
-impl Sip {
-    /// Nothing yet, under this key.
-    pub fn new(k0: u64, k1: u64) -> Sip {
-        let v = [
-            k0 ^ 0x736f_6d65_7073_6575,
-            k1 ^ 0x646f_7261_6e64_6f6d,
-            k0 ^ 0x6c79_6765_6e65_7261,
-            k1 ^ 0x7465_6462_7974_6573,
-        ];
-        Sip { v, tail: [0; 8], filled: 0, length: 0 }
-    }
-
-    fn rounds(&mut self, n: usize) {
-        let [mut a, mut b, mut c, mut d] = self.v;
-        for _ in 0..n {
-            a = a.wrapping_add(b);
-            b = b.rotate_left(13) ^ a;
-            a = a.rotate_left(32);
-            c = c.wrapping_add(d);
-            d = d.rotate_left(16) ^ c;
-            a = a.wrapping_add(d);
-            d = d.rotate_left(21) ^ a;
-            c = c.wrapping_add(b);
-            b = b.rotate_left(17) ^ c;
-            c = c.rotate_left(32);
-        }
-        self.v = [a, b, c, d];
-    }
-
-    fn block(&mut self, m: u64) {
-        let [_, _, _, d] = &mut self.v;
-        *d ^= m;
-        self.rounds(2);
-        let [a, _, _, _] = &mut self.v;
-        *a ^= m;
-    }
-
-    /// Takes more bytes in.
-    pub fn write(&mut self, mut bytes: &[u8]) {
-        self.length = self.length.wrapping_add(bytes.len());
-        while self.filled > 0 && !bytes.is_empty() {
-            let Some((first, rest)) = bytes.split_first() else { break };
-            if let Some(slot) = self.tail.get_mut(self.filled) {
-                *slot = *first;
-            }
-            self.filled += 1;
-            bytes = rest;
-            if self.filled == 8 {
-                self.filled = 0;
-                self.block(u64::from_le_bytes(self.tail));
-            }
-        }
-        let (blocks, rest) = bytes.as_chunks::<8>();
-        for chunk in blocks {
-            self.block(u64::from_le_bytes(*chunk));
-        }
-        for byte in rest {
-            if let Some(slot) = self.tail.get_mut(self.filled) {
-                *slot = *byte;
-            }
-            self.filled += 1;
-        }
-    }
-
-    /// The hash of all of them.
-    pub fn finish(mut self) -> u64 {
-        let mut last = (self.length as u64) << 56;
-        for (i, byte) in self.tail.iter().take(self.filled).enumerate() {
-            last |= u64::from(*byte) << (8 * i);
-        }
-        self.block(last);
-        let [_, _, c, _] = &mut self.v;
-        *c ^= 0xff;
-        self.rounds(4);
-        self.v.iter().fold(0, |x, v| x ^ v)
+        hasher.finish()
     }
 }
 

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::format::{Cursor, Damaged, FORMAT, Keys, Record, put_signed, put_varint};
+use crate::checksum;
+use crate::format::{Cursor, Damaged, FORMAT, Record, put_signed, put_varint};
 
 /// SQLite's code for a file with a rollback journal that cannot be played back, for it is open to read only.
 const READONLY_ROLLBACK: i32 = rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
@@ -69,9 +70,9 @@ impl Log {
     }
 
     /// Makes a group durable, whole or not at all.
-    pub fn commit(&mut self, group: &[u8], keys: &Keys) -> rusqlite::Result<()> {
+    pub fn commit(&mut self, group: &[u8]) -> rusqlite::Result<()> {
         let mut insert = self.connection.prepare_cached("INSERT INTO groups VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![self.next, keys.checksum(group), group])?;
+        insert.execute(params![self.next, checksum::of(group), group])?;
         self.next += 1;
         Ok(())
     }
@@ -81,7 +82,6 @@ impl Log {
 pub fn replay(
     dir: &Path,
     generation: u64,
-    keys: &Keys,
     mut each: impl FnMut(Bytes) -> Result<(), Damaged>,
 ) -> Result<(), ReplayError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -108,7 +108,7 @@ pub fn replay(
         if seq != expected {
             return Err(Damaged::new(format!("group {expected} is missing")).into());
         }
-        if keys.checksum(data) != checksum {
+        if checksum::of(data) != checksum {
             return Err(Damaged::new(format!("the checksum of group {seq} does not match")).into());
         }
         each(Bytes::copy_from_slice(data))?;

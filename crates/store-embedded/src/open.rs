@@ -139,7 +139,8 @@ pub fn open(dir: &Path, options: Options, ids: Option<IdKey>) -> Result<Embedded
     let shared = Arc::new(loaded.share(dir, options, catalog, Some(lock)));
     let (writer, queue) = mpsc::channel(QUEUE_MAX);
     let mut threads = Vec::new();
-    let writing = Writer { shared: shared.clone(), queue, log, scratch: Scratch::default() };
+    let writing =
+        Writer { shared: shared.clone(), queue, log, scratch: Scratch::default(), building: Vec::new() };
     threads.push(spawn(dir, "mammoth-writer", move || writing.run())?);
     let sealing = shared.clone();
     threads.push(spawn(dir, "mammoth-seal", move || crate::seal::run(&sealing))?);
@@ -286,7 +287,7 @@ fn load(dir: &Path, catalog: &Connection) -> Result<Loaded, OpenError> {
             }
         }
         let file = log::path(dir, generation);
-        let replayed = log::replay(dir, generation, &keys, |group: Bytes| {
+        let replayed = log::replay(dir, generation, |group: Bytes| {
             *groups.entry(generation).or_insert(0_u64) += 1;
             let parts = parts(&group)?;
             for (archive, owner) in owners(&parts) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mammoth_archive::jid::Jid;
 use mammoth_archive::{Cut, Filter, Page, Position, Query, StoreError, StoredEntry};
 
-use crate::block::{Block, Scratch};
+use crate::block::Scratch;
 use crate::format::{Damaged, Keys};
 use crate::memtable::stored;
 use crate::segment::SegmentError;
@@ -226,19 +226,14 @@ impl Reading<'_> {
                 }
                 Place::Segment(segment, extent) => {
                     let reader = segment.reader()?;
-                    let mut last: Option<Block> = None;
                     for position in mine {
-                        let block = match last.take().filter(|block| block.holds(*position)) {
-                            Some(block) => block,
-                            None => reader.block_at(extent, *position, self.scratch)?,
-                        };
+                        let block = reader.block_at(extent, *position, self.scratch)?;
                         block.each(|at, record| {
                             if at == *position {
                                 entries.push(stored(at, &record)?);
                             }
                             Ok::<_, ReadError>(())
                         })?;
-                        last = Some(block);
                     }
                 }
             }

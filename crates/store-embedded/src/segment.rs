@@ -344,8 +344,17 @@ impl Reader<'_> {
     }
 
     /// A block, decompressed and checked.
-    pub fn block(&self, number: u32, scratch: &mut Scratch) -> Result<Block, SegmentError> {
-        self.with_block(number, |meta, row| self.unpack_row(meta, row, scratch))
+    pub fn block(&self, number: u32, scratch: &mut Scratch) -> Result<Arc<Block>, SegmentError> {
+        match scratch.last(self.segment.number, |block| block.number == number) {
+            Some(block) => Ok(block),
+            None => self.with_block(number, |meta, row| self.unpack_row(meta, row, scratch)),
+        }
+    }
+
+    /// The block that was read last, if it is this segment's and holds a position of an extent.
+    pub fn last_block(&self, extent: &Extent, position: i64, scratch: &Scratch) -> Option<Arc<Block>> {
+        let blocks = extent.block..extent.block.saturating_add(extent.blocks);
+        scratch.last(self.segment.number, |block| blocks.contains(&block.number) && block.holds(position))
     }
 
     /// Shows a block's row, with what stands beside its data.
@@ -365,17 +374,18 @@ impl Reader<'_> {
         f(&BlockMeta::read(row).map_err(sqlite)?, row)
     }
 
-    /// A block of its row, decompressed and checked.
+    /// A block of its row, decompressed and checked; it is the last one now.
     pub fn unpack_row(
         &self,
         meta: &BlockMeta,
         row: &rusqlite::Row<'_>,
         scratch: &mut Scratch,
-    ) -> Result<Block, SegmentError> {
+    ) -> Result<Arc<Block>, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
         let dictionary = row.get::<_, u32>(6).map_err(sqlite)?;
         let data = row.get_ref(7).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
-        self.unpack(meta, dictionary, data, scratch)
+        let block = self.unpack(meta, dictionary, data, scratch)?;
+        Ok(scratch.keep(self.segment.number, block))
     }
 
     /// The same of what a block's row says.

@@ -2,6 +2,7 @@
 //! lies. Conversations and ids are left to `segment_index`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::block::{Block, Scratch};
 use crate::segment::{Reader, SegmentError};
@@ -24,7 +25,10 @@ impl Reader<'_> {
         extent: &Extent,
         position: i64,
         scratch: &mut Scratch,
-    ) -> Result<Block, SegmentError> {
+    ) -> Result<Arc<Block>, SegmentError> {
+        if let Some(block) = self.last_block(extent, position, scratch) {
+            return Ok(block);
+        }
         let (mut low, mut high) =
             (i64::from(extent.block), i64::from(extent.block) + i64::from(extent.blocks) - 1);
         let (mut low_at, mut high_at) = (extent.first, extent.next());

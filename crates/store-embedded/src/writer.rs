@@ -90,6 +90,8 @@ pub struct Writer {
     pub log: Log,
     /// For looking at what an append says was appended before.
     pub scratch: Scratch,
+    /// Where groups are put together.
+    pub building: Vec<u8>,
 }
 
 impl Writer {
@@ -165,7 +167,9 @@ impl Writer {
             }
             return Vec::new();
         }
-        let mut group = Group::default();
+        let mut building = std::mem::take(&mut self.building);
+        building.clear();
+        let mut group = Group { builder: GroupBuilder { bytes: building }, ..Group::default() };
         let mut again = Vec::new();
         let mut committing = Vec::new();
         for append in appends {
@@ -175,13 +179,14 @@ impl Writer {
                 Placed::Answered(answer) => drop(append.done.send(answer)),
             }
         }
-        if group.builder.bytes.is_empty() {
+        self.building = group.builder.bytes;
+        if self.building.is_empty() {
             for done in committing {
                 drop(done.send(Ok(())));
             }
             return again;
         }
-        let outcome = self.commit(Bytes::from(group.builder.bytes.into_boxed_slice()));
+        let outcome = self.commit(Bytes::copy_from_slice(&self.building));
         for done in committing {
             drop(done.send(outcome.as_ref().copied().map_err(|error| self.shared.store_error(error))));
         }
@@ -258,7 +263,7 @@ impl Writer {
 
     fn commit(&mut self, group: Bytes) -> Result<(), WriteError> {
         self.shared.hook(Step::BeforeLogCommit)?;
-        if let Err(error) = self.log.commit(&group, &self.shared.keys) {
+        if let Err(error) = self.log.commit(&group) {
             return Err(self.shared.write_failed(&error));
         }
         self.shared.hook(Step::AfterLogCommit)?;

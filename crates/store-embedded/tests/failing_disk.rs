@@ -298,7 +298,7 @@ async fn a_rotten_segment_is_noticed_and_never_read_as_something_else() {
     let segments: Vec<&PathBuf> = whole.keys().filter(|name| name.starts_with("segments")).collect();
     assert!(segments.len() > 1);
     let (mut noticed, mut turn) = (0, 8);
-    for _ in 0..60 {
+    for _ in 0..200 {
         let mut files = whole.clone();
         let name = segments[next(&mut turn) as usize % segments.len()];
         let bytes = files.get_mut(name).unwrap();
@@ -318,5 +318,5 @@ async fn a_rotten_segment_is_noticed_and_never_read_as_something_else() {
             }
         }
     }
-    assert!(noticed > 5, "noticed {noticed} of 60 rotten bytes; some are in places that are not used");
+    assert!(noticed > 5, "noticed {noticed} of 200 rotten bytes; some are in places that are not used");
 }

@@ -1,4 +1,4 @@
-//! The format as it was kept: `tests/fixtures/v2` was written once and is opened by every later version. What the
+//! The format as it was kept: `tests/fixtures/v3` was written once and is opened by every later version. What the
 //! files hold is drawn in docs/format.md.
 //!
 //! `cargo test -p mammoth-store-embedded --test fixture -- --ignored` writes a new one, for a new format.
@@ -17,7 +17,7 @@ use mammoth_archive::{
 use mammoth_store_embedded::{EmbeddedStore, Options};
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v3")
 }
 
 fn owner(name: &str) -> BareJid {

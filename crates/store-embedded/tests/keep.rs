@@ -204,13 +204,18 @@ async fn opening_says_what_to_do() {
 
     let segment = files(&dir.path().join("segments")).remove(0);
     for file in [dir.path().join("mammoth.sqlite"), segment.clone()] {
-        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 3).unwrap();
+        let database = || rusqlite::Connection::open(&file).unwrap();
+        let ours: i64 = database().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        database().pragma_update(None, "user_version", ours + 1).unwrap();
         let newer = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();
-        assert!(newer.contains("format 3") && newer.contains("newer program"), "{newer}");
-        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 1).unwrap();
+        assert!(
+            newer.contains(&format!("format {}", ours + 1)) && newer.contains("newer program"),
+            "{newer}"
+        );
+        database().pragma_update(None, "user_version", 1).unwrap();
         let older = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();
         assert!(older.contains("format 1") && older.contains("older program"), "{older}");
-        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        database().pragma_update(None, "user_version", ours).unwrap();
     }
     std::fs::rename(&segment, dir.path().join("elsewhere")).unwrap();
     let damaged = EmbeddedStore::open(dir.path(), Options::default()).unwrap_err().to_string();
