@@ -340,12 +340,17 @@ impl Memtable {
     }
 
     /// The entry at a position; `None` when it is not here.
-    pub fn entry(&self, archive: u32, position: i64) -> Result<Option<StoredEntry>, Damaged> {
+    pub fn entry(
+        &self,
+        archive: u32,
+        position: i64,
+        before: Option<&StoredEntry>,
+    ) -> Result<Option<StoredEntry>, Damaged> {
         let inner = self.read();
         let Some(table) = inner.archives.get(&archive) else { return Ok(None) };
         let slot =
             usize::try_from(position.saturating_sub(table.first)).ok().and_then(|i| table.slots.get(i));
-        slot.map(|slot| stored(position, &inner.record(slot)?)).transpose()
+        slot.map(|slot| stored(position, &inner.record(slot)?, before)).transpose()
     }
 }
 
@@ -373,11 +378,20 @@ pub fn slot(record: &Record<'_>, offset: usize, keys: &Keys) -> Slot {
     }
 }
 
-/// The entry that a record stands for. The stanza is copied, so that a page holds no more memory than it shows.
-pub fn stored(position: i64, record: &Record<'_>) -> Result<StoredEntry, Damaged> {
+/// The entry that a record stands for, after the entry before it on a page, which mostly has the same other end. The
+/// stanza is copied, so that a page holds no more memory than it shows.
+pub fn stored(
+    position: i64,
+    record: &Record<'_>,
+    before: Option<&StoredEntry>,
+) -> Result<StoredEntry, Damaged> {
+    let with = match before {
+        Some(before) if before.with.as_str() == record.with => before.with.clone(),
+        _ => jid(record.with)?,
+    };
     Ok(StoredEntry {
         position: Position(position),
-        with: jid(record.with)?,
+        with,
         stamp: Timestamp(record.stamp),
         stanza: Bytes::copy_from_slice(record.stanza),
         foreign_id: record.foreign_id.map(str::to_owned),

@@ -171,7 +171,7 @@ impl Reading<'_> {
             let overrides = self.snapshot.overrides.as_deref();
             match &source.place {
                 Place::Memory(table) => table.each(self.snapshot.archive, &part, |position, _, record| {
-                    entries.push(stored(position, &record)?);
+                    entries.push(stored(position, &record, entries.last())?);
                     Ok::<_, ReadError>(())
                 })?,
                 Place::Segment(segment, extent) => {
@@ -180,7 +180,7 @@ impl Reading<'_> {
                     loop {
                         block.each(|position, record| {
                             if part.contains(&position) {
-                                entries.push(stored(position, &record)?);
+                                entries.push(stored(position, &record, entries.last())?);
                             }
                             Ok::<_, ReadError>(())
                         })?;
@@ -221,7 +221,7 @@ impl Reading<'_> {
             match &source.place {
                 Place::Memory(table) => {
                     for position in mine {
-                        entries.extend(table.entry(self.snapshot.archive, *position)?);
+                        entries.extend(table.entry(self.snapshot.archive, *position, entries.last())?);
                     }
                 }
                 Place::Segment(segment, extent) => {
@@ -230,7 +230,7 @@ impl Reading<'_> {
                         let block = reader.block_at(extent, *position, self.scratch)?;
                         block.each(|at, record| {
                             if at == *position {
-                                entries.push(stored(at, &record)?);
+                                entries.push(stored(at, &record, entries.last())?);
                             }
                             Ok::<_, ReadError>(())
                         })?;
