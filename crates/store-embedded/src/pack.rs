@@ -10,7 +10,7 @@ const LEVEL: i32 = 2;
 /// The size of a dictionary.
 const DICTIONARY_BYTES: usize = 32 << 10;
 /// A dictionary is trained on so many entries, spread evenly.
-pub const SAMPLES_MAX: usize = 1000;
+pub const SAMPLES_MAX: usize = 500;
 /// … and on no more than so many bytes of each.
 const SAMPLE_BYTES_MAX: usize = 2048;
 /// With fewer entries a dictionary would cost more than it saves.
