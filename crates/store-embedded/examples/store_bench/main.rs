@@ -4,6 +4,7 @@
 //! cargo run --release -p mammoth-store-embedded --example store_bench -- load [ENTRIES] [OWNERS] [GROUPS AT ONCE] [DIR]
 //! cargo run --release -p mammoth-store-embedded --example store_bench -- pages [ENTRIES…]
 //! cargo run --release -p mammoth-store-embedded --example store_bench -- conversations [ENTRIES]
+//! cargo run --release -p mammoth-store-embedded --example store_bench -- commits [MESSAGES]
 //! ```
 //!
 //! `load` appends in groups of 500, then asks for quiet owners' pages, then expires the oldest tenth.
@@ -15,6 +16,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod clock;
+mod commits;
 mod data;
 mod load;
 mod pages;
@@ -43,6 +45,9 @@ fn main() {
             runtime.block_on(pages::sizes(&sizes));
         }
         "conversations" => runtime.block_on(pages::conversations(number(0, 1_000_000))),
-        _ => println!("say load, pages or conversations; see the top of examples/store_bench/main.rs"),
+        "commits" => runtime.block_on(commits::run(number(0, 5000))),
+        _ => {
+            println!("say load, pages, conversations or commits; see the top of examples/store_bench/main.rs")
+        }
     }
 }
