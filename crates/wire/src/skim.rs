@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use rxml::strings::CompactString;
 use rxml::{NcName, RawEvent};
 
-use crate::known::Known;
 use crate::limits::Limits;
+use crate::plain::Inherited;
 use crate::stream_error::{StreamCondition, StreamError};
 
 /// The content namespace of a client's stream (RFC 6120 §4.8.2).
@@ -31,12 +32,13 @@ impl Span {
     }
 }
 
-/// An attribute that is not a namespace declaration. The span includes the white space before it.
+/// An attribute that is not a namespace declaration. The span includes the white space before it. (Names and most
+/// values are short, and a `CompactString` holds those without allocating.)
 #[derive(Debug)]
 pub(crate) struct Attr {
     pub prefix: Option<NcName>,
-    pub name: NcName,
-    pub value: String,
+    pub name: CompactString,
+    pub value: CompactString,
     pub span: Span,
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn xml_lang(attrs: &[Attr]) -> Option<&str> {
 pub(crate) struct Head {
     pub prefix: Option<NcName>,
     pub ns: Arc<str>,
-    pub name: NcName,
+    pub name: CompactString,
     pub attrs: Vec<Attr>,
     /// Of the element; the end is known once the element has ended.
     pub span: Span,
@@ -149,9 +151,6 @@ pub(crate) struct Skimmer {
     attrs: Vec<Attr>,
     skim: Option<Box<Skim>>,
     borrowed: Vec<(NcName, Arc<str>)>,
-    known: Known,
-    /// Which children of the current stanza could be known from now on.
-    new: Vec<usize>,
 }
 
 /// A start tag that has not ended yet.
@@ -174,8 +173,6 @@ impl Skimmer {
             attrs: Vec::new(),
             skim: None,
             borrowed: Vec::new(),
-            known: Known::default(),
-            new: Vec::new(),
         }
     }
 
@@ -193,26 +190,6 @@ impl Skimmer {
     /// Whether the last event ended between two stanzas.
     pub(crate) fn between_stanzas(&self) -> bool {
         self.depth == STREAM_DEPTH && self.tag.is_none()
-    }
-
-    /// Takes a child that has come before at the start of `ahead`, without any event; answers how long it is. One that
-    /// would pass a limit is not taken.
-    pub(crate) fn take_known(&mut self, ahead: &[u8], start: usize, limits: &Limits) -> Option<usize> {
-        let skim = self.skim.as_mut().filter(|_| self.depth == STREAM_DEPTH + 1)?;
-        let fits = limits.depth > 1
-            && limits.attributes > 0
-            && skim.children.len() < limits.children
-            && self.bindings.len() < limits.namespaces;
-        let (head, len) = self.known.find(ahead, start).filter(|_| fits)?;
-        skim.children.push(head);
-        Some(len)
-    }
-
-    /// Takes note of the children of a whole stanza, whose bytes `raw` begins with, for when they come again.
-    pub(crate) fn learn(&mut self, skim: &Skim, raw: &[u8]) {
-        for child in self.new.drain(..).filter_map(|at| skim.children.get(at)) {
-            self.known.add(child, raw);
-        }
     }
 
     /// Takes the event that was read from the bytes `start..end`.
@@ -276,10 +253,10 @@ impl Skimmer {
             _ => None,
         };
         let Some(declared) = declared else {
-            if self.attrs.iter().any(|attr| attr.name == name && attr.prefix == prefix) {
+            if self.attrs.iter().any(|attr| attr.name == name.as_str() && attr.prefix == prefix) {
                 return Err(duplicate());
             }
-            self.attrs.push(Attr { prefix, name, value, span });
+            self.attrs.push(Attr { prefix, name: name.into(), value: value.into(), span });
             return Ok(());
         };
         let depth = self.depth + 1;
@@ -316,7 +293,7 @@ impl Skimmer {
         let head = Head {
             prefix: tag.prefix,
             ns,
-            name: tag.name,
+            name: tag.name.into(),
             attrs: std::mem::take(&mut self.attrs),
             span: Span { start: tag.start, end },
             name_end: tag.name_end,
@@ -329,13 +306,7 @@ impl Skimmer {
             Some(skim) if skim.children.len() >= limits.children => {
                 return Err(StreamError::policy("too many children"));
             }
-            Some(skim) => {
-                // Without another attribute and without a prefix, its start tag means the same wherever it stands.
-                if declares_default && tag.attributes == 1 && head.prefix.is_none() {
-                    self.new.push(skim.children.len());
-                }
-                skim.children.push(head);
-            }
+            Some(skim) => skim.children.push(head),
             None => {
                 self.skim = Some(Box::new(Skim {
                     root: head,
@@ -400,12 +371,11 @@ impl Skimmer {
         Ok(binding.ns.clone())
     }
 
-    /// The default namespace that the stream header declares, which every stanza inherits.
-    pub(crate) fn header_default(&self) -> Option<&str> {
-        self.bindings
-            .iter()
-            .find(|binding| binding.depth == STREAM_DEPTH && binding.prefix.is_none())
-            .map(|binding| &*binding.ns)
+    /// What a stanza without prefixes inherits from the stream header, if that declares a default namespace.
+    pub(crate) fn inherited(&self) -> Option<Inherited<'_>> {
+        let mut header = self.bindings.iter().filter(|binding| binding.depth == STREAM_DEPTH);
+        let ns = &header.find(|binding| binding.prefix.is_none())?.ns;
+        Some(Inherited { ns, declared: self.bindings.len() })
     }
 
     /// Prefixes of attributes are declared, and no two attributes have the same namespace and name.
@@ -413,7 +383,7 @@ impl Skimmer {
         if self.attrs.iter().all(|attr| attr.prefix.is_none()) {
             return Ok(());
         }
-        let mut seen: Vec<(Arc<str>, NcName)> = Vec::new();
+        let mut seen: Vec<(Arc<str>, CompactString)> = Vec::new();
         for at in 0..self.attrs.len() {
             let Some((Some(prefix), name)) =
                 self.attrs.get(at).map(|attr| (attr.prefix.clone(), attr.name.clone()))

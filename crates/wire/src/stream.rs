@@ -8,9 +8,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use rxml::parser::{Options, Parse, WithOptions};
 use rxml::{RawEvent, RawParser};
 
-use crate::escape::{plain_text, push_attr};
+use crate::escape::push_attr;
 pub use crate::header::StreamHeader;
 use crate::limits::Limits;
+use crate::plain::Plain;
 use crate::skim::{Skim, Skimmed, Skimmer, xml_lang};
 use crate::stanza::{Kind, Stanza};
 use crate::stream_error::{StreamCondition, StreamError};
@@ -39,6 +40,9 @@ pub struct StreamReader {
     limits: Limits,
     source: Source,
     skimmer: Skimmer,
+    plain: Plain,
+    /// Whether plain stanzas are kept from the parser; tests compare.
+    knows_plain: bool,
     lang: Option<String>,
     /// The declaration of the header's default namespace, as an attribute; empty if there is none.
     default: String,
@@ -48,8 +52,16 @@ pub struct StreamReader {
 impl StreamReader {
     /// A reader that expects a stream header.
     pub fn new(limits: Limits) -> Self {
-        let source = Source::new(BytesMut::new(), &limits);
-        Self { limits, source, skimmer: Skimmer::new(), lang: None, default: String::new(), failed: None }
+        Self {
+            source: Source::new(BytesMut::new(), &limits),
+            skimmer: Skimmer::new(),
+            plain: Plain::new(&limits),
+            knows_plain: true,
+            lang: None,
+            default: String::new(),
+            failed: None,
+            limits,
+        }
     }
 
     /// Replaces the limits: from now on, except for `attribute_bytes`, which waits for [`reset`](Self::reset).
@@ -63,6 +75,7 @@ impl StreamReader {
         let rest = std::mem::take(&mut self.source.buf);
         self.source = Source::new(rest, &self.limits);
         self.skimmer = Skimmer::new();
+        self.plain = Plain::new(&self.limits);
         self.lang = None;
         self.default = String::new();
         self.failed = None;
@@ -100,11 +113,13 @@ impl StreamReader {
             if (self.skimmer.in_header() || self.skimmer.between_stanzas()) && !self.source.starts()? {
                 return Ok(None);
             }
+            if let Some(skim) = self.plain_stanza() {
+                let stanza = self.stand_alone(skim)?;
+                self.source.discard();
+                return Ok(Some(StreamEvent::Stanza(stanza)));
+            }
             let allowed =
                 if self.skimmer.in_header() { self.limits.header_bytes } else { self.limits.stanza_bytes };
-            if self.source.behind_tag {
-                self.pass_over(allowed);
-            }
             let event = self.source.event(allowed);
             if event.is_err() && self.skimmer.in_header() && self.source.buf.starts_with(b"<\0") {
                 return Err(utf16());
@@ -115,7 +130,7 @@ impl StreamReader {
             let done = match self.skimmer.event(event, start, end, &self.limits)? {
                 Skimmed::Nothing => None,
                 Skimmed::Header(head) => {
-                    let default_ns = self.skimmer.header_default();
+                    let default_ns = self.skimmer.inherited().map(|inherited| &**inherited.ns);
                     let header = StreamHeader::read(&head, default_ns)?;
                     if let Some(ns) = default_ns {
                         push_attr(&mut self.default, "xmlns", ns);
@@ -123,10 +138,7 @@ impl StreamReader {
                     self.lang.clone_from(&header.lang);
                     Some(StreamEvent::Open(header))
                 }
-                Skimmed::Stanza(skim) => {
-                    self.skimmer.learn(&skim, &self.source.buf);
-                    Some(StreamEvent::Stanza(self.stand_alone(*skim)?))
-                }
+                Skimmed::Stanza(skim) => Some(StreamEvent::Stanza(self.stand_alone(*skim)?)),
                 Skimmed::Close => Some(StreamEvent::Close),
             };
             if done.is_some() {
@@ -136,16 +148,14 @@ impl StreamReader {
         }
     }
 
-    /// Goes past what follows a tag and needs no parser: text that nobody reads, and children that are known.
-    fn pass_over(&mut self, allowed: usize) {
-        loop {
-            self.source.pass(plain_text(self.source.ahead(allowed)));
-            let ahead = self.source.ahead(allowed);
-            let Some(child) = self.skimmer.take_known(ahead, self.source.fed, &self.limits) else {
-                return;
-            };
-            self.source.pass(child);
+    /// The next stanza, if nothing of it has gone to the parser yet and nothing need.
+    fn plain_stanza(&mut self) -> Option<Skim> {
+        if !self.knows_plain || !self.skimmer.between_stanzas() || !self.source.at_start() {
+            return None;
         }
+        let skim = self.plain.stanza(&self.source.buf, self.skimmer.inherited()?, &self.limits)?;
+        self.source.pass(skim.root.span.end);
+        Some(skim)
     }
 
     /// The stanza that was just read, with everything that it inherits from the stream header written onto it.
@@ -203,11 +213,6 @@ pub(crate) struct Source {
     fed: usize,
     /// Whether the parser has an event ready that needs no further byte: the end of an empty-element tag.
     queued: bool,
-    /// Whether the parser stands right behind a tag, and would read all the same what follows anything that is passed
-    /// over there.
-    behind_tag: bool,
-    /// Whether what needs no parser is kept from it; tests compare.
-    passes_over: bool,
     /// Up to here there is no carriage return that stands alone.
     clean: usize,
     /// Whether the stream header has been read.
@@ -218,8 +223,7 @@ impl Source {
     pub(crate) fn new(buf: BytesMut, limits: &Limits) -> Self {
         let options = Options { max_token_length: limits.attribute_bytes, ..Options::default() };
         let parser = RawParser::with_options(options);
-        let (queued, behind_tag, passes_over, begun) = (false, false, true, false);
-        Self { parser, buf, fed: 0, queued, behind_tag, passes_over, clean: 0, begun }
+        Self { parser, buf, fed: 0, queued: false, clean: 0, begun: false }
     }
 
     /// The next event and its bytes, or `None` if more bytes are needed.
@@ -235,7 +239,6 @@ impl Source {
             let mut window =
                 if lone { b"\n".as_slice() } else { self.buf.get(self.fed..until).unwrap_or_default() };
             let offered = window.len();
-            self.behind_tag &= offered == 0;
             let result = self.parser.parse(&mut window, false);
             let left = window.len();
             self.pass(offered - left);
@@ -259,9 +262,9 @@ impl Source {
         }
     }
 
-    /// What the parser has not read.
-    fn ahead(&self, allowed: usize) -> &[u8] {
-        self.buf.get(self.fed..self.buf.len().min(allowed)).unwrap_or_default()
+    /// Whether the parser has read nothing of the bytes, and owes nothing of those before.
+    fn at_start(&self) -> bool {
+        self.fed == 0 && !self.queued
     }
 
     /// Goes past bytes that the parser need not see.
@@ -277,14 +280,8 @@ impl Source {
         let ahead = usize::from(matches!(event, RawEvent::ElementHeadOpen(..)));
         let end = self.fed.saturating_sub(ahead);
         let start = end.saturating_sub(event.metrics().len());
-        (self.queued, self.behind_tag) = match event {
-            RawEvent::ElementHeadClose(_) => {
-                let empty = self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
-                (empty, !empty && self.passes_over)
-            }
-            RawEvent::ElementFoot(_) => (false, self.passes_over),
-            _ => (false, false),
-        };
+        self.queued = matches!(event, RawEvent::ElementHeadClose(_))
+            && self.buf.get(..end).is_some_and(|read| read.ends_with(b"/>"));
         (event, start, end)
     }
 
@@ -315,7 +312,7 @@ impl Source {
     /// # Errors
     /// Something else than white space and tags: text between stanzas, or no XML at all.
     fn starts(&mut self) -> Result<bool, StreamError> {
-        if self.fed > 0 || self.queued {
+        if !self.at_start() {
             return Ok(true);
         }
         let first = self.buf.iter().position(|byte| !is_space(*byte)).unwrap_or(self.buf.len());

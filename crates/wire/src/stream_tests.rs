@@ -1,4 +1,4 @@
-//! What a reader passes over makes no difference: beside one that shows its parser every byte, it gives the same
+//! What a reader keeps from its parser makes no difference: beside one that shows it every byte, it gives the same
 //! events, skims and errors.
 
 use proptest::prelude::*;
@@ -15,14 +15,17 @@ fn limits() -> impl Strategy<Value = Limits> {
         (1usize..8).prop_map(move |children| Limits { children, ..wide() }),
         (0usize..3).prop_map(move |attributes| Limits { attributes, ..wide() }),
         (3usize..6).prop_map(move |namespaces| Limits { namespaces, ..wide() }),
+        // The header's own attributes have up to 32.
+        (32usize..80).prop_map(move |attribute_bytes| Limits { attribute_bytes, ..wide() }),
     ]
 }
 
 /// Everything that comes out of a stream, and how many bytes had been pushed by then. `limits` hold once it has been
-/// used to larger ones for a while.
-fn read(pieces: &[Vec<u8>], limits: &Limits, passes_over: bool) -> Vec<(usize, String)> {
-    let mut reader = StreamReader::new(Limits::authenticated());
-    reader.source.passes_over = passes_over;
+/// used to larger ones for a while; only that on attributes must hold from the start.
+fn read(pieces: &[Vec<u8>], limits: &Limits, knows_plain: bool) -> Vec<(usize, String)> {
+    let mut reader =
+        StreamReader::new(Limits { attribute_bytes: limits.attribute_bytes, ..Limits::authenticated() });
+    reader.knows_plain = knows_plain;
     let mut seen = Vec::new();
     let mut pushed = 0;
     for piece in pieces {
@@ -61,6 +64,11 @@ const TEXTS: &[&str] = &[
     "]]",
     ">",
     "&amp;",
+    "&lt;&gt;&apos;&quot;",
+    "&#10;",
+    "\u{ff01}",
+    "\u{feff}",
+    "a]b",
     "<![CDATA[x]]>",
     "'",
     "a long text that takes more than one block of bytes, and then some",
@@ -83,6 +91,18 @@ const ELEMENTS: &[&str] = &[
     "<x y=''/>",
     "<y xmlns='urn:y'/>",
     "<iq/>",
+    "<x a='1' b=\"2\" xml:lang='de' lang='en'/>",
+    "<x xml:lang='de' xml:base='en'/>",
+    "<x y='\"' z=\"'\" a='>/é\u{ff01}'/>",
+    "<x  y='1'   z='2'  ></x>",
+    "<x\ty='1'/>",
+    "<x y = '1'/>",
+    "<x y='a\tb\nc'/>",
+    "<a-b.c_1 _='x'/>",
+    "<é y='1'/>",
+    "<x é='1'/>",
+    "<x y='a long value that takes more bytes than some of the limits do allow, and then some more'/>",
+    "<a-long-name-that-takes-more-bytes-than-some-of-the-limits-do-allow-and-then-some-more/>",
 ];
 const TAGS: &[(&str, &str)] = &[
     ("<body>", "</body>"),
@@ -102,6 +122,21 @@ const FAULTS: &[&str] = &[
     "<?x?>",
     "<x xmlns='urn:x'",
     "<x xmlns='urn:x' y='1' y='2'/>",
+    "<x xmlns='urn:x' xmlns='urn:x'/>",
+    "<x xml:lang='de' xml:lang='en'/>",
+    "<x xmlns='http://www.w3.org/2000/xmlns/'/>",
+    "<x xmlns='http://www.w3.org/XML/1998/namespace'/>",
+    "<x y='1'z='2'/>",
+    "<x y='<'/>",
+    "<x y='\u{ffff}'/>",
+    "<x y='\u{1}'/>",
+    "<x y=1/>",
+    "<x y/>",
+    "< x/>",
+    "<x / >",
+    "<1/>",
+    "<x></y>",
+    "</message>text<message>",
     "<q:x/>",
     "</x>",
     "/>",
@@ -125,8 +160,15 @@ fn documents() -> impl Strategy<Value = Vec<Vec<u8>>> {
         )
     });
     let content = prop_oneof![4 => leaf, 1 => nested];
-    let roots =
-        prop::sample::select(&["<message>", "<message xmlns='jabber:client'>", "<message xmlns='urn:m'>"]);
+    let roots = prop::sample::select(&[
+        "<message>",
+        "<message xmlns='jabber:client'>",
+        "<message xmlns='urn:m'>",
+        "<message to='a@b/c' type='chat' id='1' >",
+        "<message xml:lang='en' to=''>",
+        "<message xmlns='' to='&amp;'>",
+        "\n<message p:a='1'>",
+    ]);
     let stanza = (roots, prop::collection::vec(content, 0..9))
         .prop_map(|(root, content)| [root.as_bytes(), &content.concat(), b"</message>"].concat());
     let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..6);
