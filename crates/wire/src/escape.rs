@@ -56,21 +56,41 @@ pub(crate) fn plain_text(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether this byte of UTF-8 never belongs to a character that is escaped. U+FFFE and U+FFFF begin with 0xEF.
-/// Written without branches, so that many bytes are looked at in one step.
-fn plain(byte: u8) -> bool {
-    (byte >= b' ')
-        & (byte != b'&')
-        & (byte != b'<')
-        & (byte != b'>')
-        & (byte != b'\'')
-        & (byte != b'"')
-        & (byte != 0xef)
+/// The byte may stand in a name of ASCII letters.
+pub(crate) const NAME: u8 = 1;
+/// The byte may stand in an attribute value that means what it says, if it is not the quote around it.
+pub(crate) const VALUE: u8 = 2;
+/// The byte never belongs to a character that is escaped.
+const UNESCAPED: u8 = 4;
+
+/// Of which of these kinds each byte is.
+#[expect(clippy::indexing_slicing, reason = "while it is compiled")]
+static KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = kinds_of(byte as u8);
+        byte += 1;
+    }
+    kinds
+};
+
+const fn kinds_of(byte: u8) -> u8 {
+    let name = matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    // 0xEF begins the two characters beyond ASCII that XML forbids, among others.
+    let value = byte >= b' ' && !matches!(byte, b'&' | b'<' | 0xef);
+    let unescaped = value && !matches!(byte, b'>' | b'\'' | b'"');
+    (if name { NAME } else { 0 }) | (if value { VALUE } else { 0 }) | (if unescaped { UNESCAPED } else { 0 })
+}
+
+/// Whether a byte is of this kind.
+pub(crate) fn is(kind: u8, byte: u8) -> bool {
+    KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
 fn escape(value: &str, attribute: bool) -> Cow<'_, str> {
     // Nearly everything is plain, and a look at its bytes shows it.
-    if value.bytes().fold(true, |all, byte| all & plain(byte)) {
+    if value.bytes().all(|byte| is(UNESCAPED, byte)) {
         return Cow::Borrowed(value);
     }
     let replacement = |ch: char| -> Option<&'static str> {

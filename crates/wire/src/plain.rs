@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rxml::NcName;
 
-use crate::escape::plain_text;
+use crate::escape::{NAME, VALUE, is, plain_text};
 use crate::limits::Limits;
 use crate::skim::{Attr, Head, Skim, Span};
 
@@ -220,14 +220,14 @@ impl<'a> Cursor<'a> {
     fn name(&mut self) -> Option<Span> {
         let first = self.rest().first()?;
         (first.is_ascii_alphabetic() || *first == b'_').then_some(())?;
-        Some(self.run(|byte| may_stand_in(NAME, byte)))
+        Some(self.run(|byte| is(NAME, byte)))
     }
 
     /// A value between quotes that needs neither unescaping nor normalising.
     fn value(&mut self) -> Option<Span> {
         let quote = *self.rest().first().filter(|byte| matches!(byte, b'\'' | b'"'))?;
         self.at += 1;
-        let value = self.run(|byte| byte != quote && may_stand_in(VALUE, byte));
+        let value = self.run(|byte| byte != quote && is(VALUE, byte));
         self.take(&[quote])?;
         Some(value)
     }
@@ -246,31 +246,4 @@ impl<'a> Cursor<'a> {
             };
         }
     }
-}
-
-/// What a byte may stand in, as bits.
-const NAME: u8 = 1;
-/// A value, if the byte is not the quote around it.
-const VALUE: u8 = 2;
-
-#[expect(clippy::indexing_slicing, reason = "while it is compiled")]
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = class_of(byte as u8);
-        byte += 1;
-    }
-    classes
-};
-
-const fn class_of(byte: u8) -> u8 {
-    let name = matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.');
-    // 0xEF begins the two characters beyond ASCII that XML forbids, among others.
-    let value = byte >= b' ' && !matches!(byte, b'&' | b'<' | 0xef);
-    (if name { NAME } else { 0 }) | (if value { VALUE } else { 0 })
-}
-
-fn may_stand_in(class: u8, byte: u8) -> bool {
-    CLASSES.get(usize::from(byte)).is_some_and(|classes| classes & class != 0)
 }

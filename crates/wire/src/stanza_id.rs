@@ -12,8 +12,9 @@ use crate::stanza::Child;
 #[must_use]
 pub fn element(by: &BareJid, id: &StanzaId) -> String {
     let mut out = String::with_capacity(64 + by.as_str().len() + id.as_str().len());
-    out.push_str("<stanza-id");
-    push_attr(&mut out, "xmlns", ns::SID);
+    out.push_str("<stanza-id xmlns='");
+    out.push_str(ns::SID);
+    out.push('\'');
     push_attr(&mut out, "by", by.as_str());
     push_attr(&mut out, "id", id.as_str());
     out.push_str("/>");
