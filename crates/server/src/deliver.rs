@@ -91,15 +91,14 @@ impl Copies<'_> {
 
     /// To the other resources that have enabled carbons (XEP-0280 §6, §7).
     fn carbons(&self, resources: &[Arc<Resource>], side: carbons::Side, other: impl Fn(&Resource) -> bool) {
-        if !self.item.carbon || !self.house.settings.has(Module::Carbons) {
+        let mut others = resources.iter().filter(|resource| resource.carbons() && other(resource)).peekable();
+        if others.peek().is_none() || !self.house.settings.has(Module::Carbons) || !self.item.copied() {
             return;
         }
         let mut stanza = BytesMut::new();
-        for resource in resources.iter().filter(|resource| resource.carbons() && other(resource)) {
-            if stanza.is_empty() {
-                self.write(&mut stanza);
-            }
-            let type_ = self.item.message.type_.as_deref();
+        self.write(&mut stanza);
+        for resource in others {
+            let type_ = self.item.message.read.type_();
             resource.outbox.push(carbons::write(side, &stanza, type_, self.owner, &resource.jid));
         }
     }

@@ -300,7 +300,7 @@ impl Lane {
 /// archive already becomes a tombstone.
 async fn withdraw(house: &House, owner: &BareJid, message: &Message, position: Position, id: &StanzaId) {
     warn!(archive.owner = %owner, stanza.id = %id, "withdrawn: the other archive could not keep it");
-    let message_id = message.id.clone().unwrap_or_default();
+    let message_id = message.read.id().unwrap_or_default().to_owned();
     let withdrawal = Retraction { of: message_id.clone(), id: message_id };
     let tombstone = retract::tombstone(&message.stanza, &withdrawal, clock::now());
     if let Err(error) = house.archive.store().retract(owner, position, tombstone).await {

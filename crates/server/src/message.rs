@@ -13,10 +13,10 @@ use tracing::error;
 
 use crate::house::House;
 use crate::lane::{Item, Message, Passed, Side};
-use crate::session::{InFlight, Session};
+use crate::session::Session;
 
-/// Sends a client's message on its way. Answers how to learn what became of it, unless that is known already.
-pub async fn pass(session: &Session, stanza: Stanza) -> Option<InFlight> {
+/// Sends a client's message on its way. Answers it, to learn what became of it, unless that is known already.
+pub async fn pass(session: &Session, stanza: Stanza) -> Option<Arc<Message>> {
     let to = match stanza.to() {
         Ok(Some(to)) => to,
         Ok(None) => Jid::from(session.account.clone()),
@@ -41,18 +41,18 @@ pub async fn pass(session: &Session, stanza: Stanza) -> Option<InFlight> {
             stanza_id::claims(child).is_some_and(|by| by == recipient || by == session.account)
         })
         .finish();
-    let message = Message::new(&stanza, clean, Jid::from(from.clone()), to);
+    let message = Message::new(stanza, clean, Jid::from(from.clone()), to);
     let house = &session.house;
     if recipient == session.account {
-        house.lanes.pass(house, &recipient, Item::new(&message, &stanza, Side::Own)).await;
+        house.lanes.pass(house, &recipient, Item::new(&message, Side::Own)).await;
     } else {
         // Both, before either waits: a half that is dropped tells the other.
-        let sent = Item::new(&message, &stanza, Side::Sent);
-        let received = Item::new(&message, &stanza, Side::Received);
+        let sent = Item::new(&message, Side::Sent);
+        let received = Item::new(&message, Side::Received);
         house.lanes.pass(house, &session.account, sent).await;
         house.lanes.pass(house, &recipient, received).await;
     }
-    Some(InFlight { stanza, message })
+    Some(message)
 }
 
 /// Whether a message may be sent there at all; `Err(None)` drops it in silence.
@@ -122,7 +122,7 @@ async fn bounce(house: &Arc<House>, session: &Session, stanza: &Stanza, error: &
     let Some(reply) = error.reply(stanza, &me) else { return };
     let Ok(reply) = Stanza::parse(reply) else { return };
     let with = stanza.to().ok().flatten().unwrap_or_else(|| Jid::from(session.account.clone()));
-    let message = Message::new(&reply, reply.raw().clone(), with, me);
-    let item = Item::new(&message, &reply, Side::Bounce);
+    let raw = reply.raw().clone();
+    let item = Item::new(&Message::new(reply, raw, with, me), Side::Bounce);
     house.lanes.pass(house, &session.account, item).await;
 }

@@ -44,15 +44,7 @@ pub struct Session {
     /// Its account.
     pub account: BareJid,
     /// Messages on their way, oldest first.
-    in_flight: VecDeque<InFlight>,
-}
-
-/// A message on its way.
-pub struct InFlight {
-    /// As the client sent it.
-    pub stanza: Stanza,
-    /// As the lanes have it; it tells what became of it.
-    pub message: Arc<Message>,
+    in_flight: VecDeque<Arc<Message>>,
 }
 
 impl Session {
@@ -89,10 +81,10 @@ impl Session {
     async fn landed(&mut self, passed: Passed) {
         let mut passed = Some(passed);
         while let Some(result) = passed
-            && let Some(InFlight { stanza, .. }) = self.in_flight.pop_front()
+            && let Some(message) = self.in_flight.pop_front()
         {
-            message::landed(self, &stanza, result).await;
-            passed = self.in_flight.front().and_then(|next| next.message.passed.known());
+            message::landed(self, &message.read, result).await;
+            passed = self.in_flight.front().and_then(|next| next.passed.known());
         }
     }
 
@@ -102,8 +94,8 @@ impl Session {
 }
 
 /// What became of the oldest message in flight; `None` when there is none.
-async fn front(in_flight: &VecDeque<InFlight>) -> Option<Passed> {
-    Some(in_flight.front()?.message.passed.told().await)
+async fn front(in_flight: &VecDeque<Arc<Message>>) -> Option<Passed> {
+    Some(in_flight.front()?.passed.told().await)
 }
 
 /// Serves a bound session until it ends.
@@ -224,8 +216,8 @@ async fn handle(session: &mut Session, stanza: Stanza) -> Result<(), StreamError
     }
     match stanza.kind() {
         Kind::Message => {
-            if let Some(in_flight) = message::pass(session, stanza).await {
-                session.in_flight.push_back(in_flight);
+            if let Some(message) = message::pass(session, stanza).await {
+                session.in_flight.push_back(message);
             }
             Ok(())
         }

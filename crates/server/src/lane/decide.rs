@@ -31,7 +31,7 @@ impl Lane {
             debug!(archive.owner = %self.owner, reason = ARCHIVE_OFF, "not archived");
             return Keep::No;
         }
-        let why = match &item.eligible {
+        let why = match item.eligible() {
             Eligible::Keep(why) => why.code(),
             Eligible::Drop(why) => {
                 self.house.metrics.dropped(why.code());

@@ -14,16 +14,14 @@ use tokio::sync::Notify;
 /// A message on its way, shared by its sender's session and the lanes that it goes through.
 #[derive(Debug)]
 pub struct Message {
-    /// The stanza, whole, from the session's full JID, without stanza-ids of ours.
+    /// As it was sent.
+    pub read: Stanza,
+    /// As it is archived: whole, from the session's full JID, without stanza-ids of ours.
     pub stanza: Bytes,
     /// Who sends it.
     pub from: Jid,
     /// Who is to have it.
     pub to: Jid,
-    /// The stanza's own `id`.
-    pub id: Option<String>,
-    /// The stanza's own `type`.
-    pub type_: Option<String>,
     /// Which earlier message it retracts, if it does.
     pub retraction: Option<Retraction>,
     /// What became of it: told once both halves are in and the recipient's is delivered.
@@ -33,16 +31,15 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message that has not entered a lane yet. `read` is what the client sent, `stanza` what is to be archived.
+    /// A message that has not entered a lane yet.
     #[must_use]
-    pub fn new(read: &Stanza, stanza: Bytes, from: Jid, to: Jid) -> Arc<Message> {
+    pub fn new(read: Stanza, stanza: Bytes, from: Jid, to: Jid) -> Arc<Message> {
         Arc::new(Message {
+            retraction: retract::read(&read),
+            read,
             stanza,
             from,
             to,
-            id: read.id().map(str::to_owned),
-            type_: read.type_().map(str::to_owned),
-            retraction: retract::read(read),
             passed: Told::default(),
             sent: Told::default(),
             received: Told::default(),
@@ -81,26 +78,32 @@ pub struct Item {
     pub message: Arc<Message>,
     /// Whose half this is, and so whom to deliver to.
     pub side: Side,
-    /// Whether it is worth archiving.
-    pub eligible: Eligible,
-    /// May the owner's other resources have it as a carbon?
-    pub carbon: bool,
 }
 
 impl Item {
-    /// The half of `message` for one side; `read` is the message as it was sent.
+    /// The half of `message` for one side.
     #[must_use]
-    pub fn new(message: &Arc<Message>, read: &Stanza, side: Side) -> Item {
-        let direction = match side {
+    pub fn new(message: &Arc<Message>, side: Side) -> Item {
+        Item { message: message.clone(), side }
+    }
+
+    fn direction(&self) -> Direction {
+        match self.side {
             Side::Sent | Side::Own => Direction::Outgoing,
             Side::Received | Side::Bounce => Direction::Incoming,
-        };
-        Item {
-            message: message.clone(),
-            side,
-            eligible: eligible(read, direction),
-            carbon: carbons::copied(read, direction),
         }
+    }
+
+    /// Whether it is worth archiving.
+    #[must_use]
+    pub fn eligible(&self) -> Eligible {
+        eligible(&self.message.read, self.direction())
+    }
+
+    /// Whether the owner's other resources may have it as a carbon.
+    #[must_use]
+    pub fn copied(&self) -> bool {
+        carbons::copied(&self.message.read, self.direction())
     }
 
     /// The other end, as on the wire.

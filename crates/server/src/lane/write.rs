@@ -45,7 +45,7 @@ impl Write {
                 Entered::Message(item, Keep::Yes) => Some(Arrival {
                     with: item.with().clone(),
                     stanza: item.message.stanza.clone(),
-                    message_id: item.message.id.clone(),
+                    message_id: item.message.read.id().map(str::to_owned),
                 }),
                 Entered::Message(..) | Entered::Settle(_) => None,
             })
