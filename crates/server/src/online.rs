@@ -126,7 +126,7 @@ impl Online {
     /// The session bound to a full JID.
     #[must_use]
     pub fn find(&self, jid: &FullJid) -> Option<Arc<Resource>> {
-        self.of(&jid.to_bare()).iter().find(|resource| resource.jid == *jid).cloned()
+        self.of(&Jid::from(jid.clone()).into_bare()).iter().find(|resource| resource.jid == *jid).cloned()
     }
 
     /// Adds a session. One that was bound to the same address is answered, no longer online: a new stream

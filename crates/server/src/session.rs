@@ -43,6 +43,8 @@ pub struct Session {
     pub resource: Arc<Resource>,
     /// Its account.
     pub account: BareJid,
+    /// The address last written to, if it was spelt as we spell it.
+    pub last_to: Option<Jid>,
     /// Messages on their way, oldest first.
     in_flight: VecDeque<Arc<Message>>,
 }
@@ -114,7 +116,7 @@ pub async fn run(house: Arc<House>, bound: Bound, mut stop: watch::Receiver<bool
             let _ = writing.shutdown().await;
         }
     });
-    let mut session = Session { house, resource, account, in_flight: VecDeque::new() };
+    let mut session = Session { house, resource, account, last_to: None, in_flight: VecDeque::new() };
     let end = serve(&mut session, &mut stream, &mut stop).await;
     match end {
         End::Error(error) => {
