@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jid::BareJid;
-use mammoth_archive::{Head, IdMint, Position, Settings, SettingsChange, StanzaId, StoreError};
+use mammoth_archive::{Head, IdMint, Position, Prefs, Settings, SettingsChange, StanzaId, StoreError};
 use mammoth_wire::retract::{self, Retraction};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -40,7 +40,7 @@ const LANE_IDLE_SECONDS: u64 = 20;
 
 enum Job {
     Pass(Item),
-    Set(SettingsChange, oneshot::Sender<Result<Settings, StoreError>>),
+    Set(Box<SettingsChange>, oneshot::Sender<Result<Settings, StoreError>>),
     Settings(oneshot::Sender<Result<Settings, StoreError>>),
     /// Answered when everything that entered before is durable and delivered.
     Settle(oneshot::Sender<()>),
@@ -91,7 +91,7 @@ impl Lanes {
         change: SettingsChange,
     ) -> Result<Settings, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(house, owner, Job::Set(change, reply)).await;
+        self.send(house, owner, Job::Set(Box::new(change), reply)).await;
         answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the lane has ended")))
     }
 
@@ -160,6 +160,8 @@ struct Lane {
     /// What the archive looks like after the last append; `None` when it must be asked again.
     head: Option<Head>,
     settings: Option<Settings>,
+    /// For an owner that has set none.
+    default_prefs: Prefs,
     writing: Option<Writing>,
     pending: VecDeque<Pending>,
 }
@@ -167,6 +169,7 @@ struct Lane {
 impl Lane {
     fn new(house: Arc<House>, owner: BareJid, queue: mpsc::Receiver<Job>) -> Lane {
         let mint = house.archive.mint(&owner);
+        let default_prefs = Prefs::new(house.settings.default_policy, [], []);
         Lane {
             house,
             owner,
@@ -174,6 +177,7 @@ impl Lane {
             queue,
             head: None,
             settings: None,
+            default_prefs,
             writing: None,
             pending: VecDeque::new(),
         }
@@ -220,7 +224,7 @@ impl Lane {
                     batch.push(Entered::Message(item, keep));
                 }
                 Job::Set(change, reply) => {
-                    let result = self.house.archive.store().set(&self.owner, change).await;
+                    let result = self.house.archive.store().set(&self.owner, *change).await;
                     self.settings = None;
                     let result = match result {
                         Ok(()) => self.settings().await,

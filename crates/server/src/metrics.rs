@@ -1,7 +1,10 @@
 //! What the server counts, and how it shows it to Prometheus. What each figure tells an operator is in
 //! `docs/operations.md`.
 
+use std::sync::OnceLock;
+
 use mammoth_archive::Stats;
+use mammoth_wire::eligible::Kept;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -22,6 +25,8 @@ pub struct Metrics {
     registry: Registry,
     appended: Counter,
     kept: Family<Reason, Counter>,
+    /// Those of `kept`, each looked up once.
+    kept_known: [OnceLock<Counter>; Kept::ALL.len()],
     dropped: Family<Reason, Counter>,
     /// Copies handed to clients.
     pub delivered: Counter,
@@ -66,6 +71,7 @@ impl Metrics {
         let metrics = Metrics {
             appended: Counter::default(),
             kept: Family::default(),
+            kept_known: std::array::from_fn(|_| OnceLock::new()),
             dropped: Family::default(),
             delivered: Counter::default(),
             pages: Counter::default(),
@@ -126,8 +132,11 @@ impl Metrics {
     }
 
     /// Counts a message that was worth keeping and wanted.
-    pub fn kept(&self, reason: &'static str) {
-        self.kept.get_or_create(&Reason { reason }).inc();
+    pub fn kept(&self, why: Kept) {
+        let counter = || self.kept.get_or_create(&Reason { reason: why.code() }).clone();
+        if let Some(known) = self.kept_known.get(why as usize) {
+            known.get_or_init(counter).inc();
+        }
     }
 
     /// Counts a message that is not archived.

@@ -1,7 +1,6 @@
 //! Whether a lane archives its half of a message: whether it is worth it, and whether the owner wants it. The
 //! decision is counted and logged here with its reason; carrying it out is left to the lane.
 
-use mammoth_archive::Prefs;
 use mammoth_archive::prefs::Decision;
 use mammoth_wire::eligible::Eligible;
 use tracing::{debug, error};
@@ -32,7 +31,7 @@ impl Lane {
             return Keep::No;
         }
         let why = match item.eligible() {
-            Eligible::Keep(why) => why.code(),
+            Eligible::Keep(why) => why,
             Eligible::Drop(why) => {
                 self.house.metrics.dropped(why.code());
                 debug!(archive.owner = %self.owner, reason = why.code(), "not archived");
@@ -45,14 +44,8 @@ impl Lane {
             error!(archive.owner = %self.owner, %error, "cannot read the prefs");
             return Keep::Cannot;
         }
-        let default;
-        let prefs = match self.settings.as_ref().and_then(|settings| settings.prefs.as_ref()) {
-            Some(prefs) => prefs,
-            None => {
-                default = Prefs::new(self.house.settings.default_policy, [], []);
-                &default
-            }
-        };
+        let own = self.settings.as_ref().and_then(|settings| settings.prefs.as_ref());
+        let prefs = own.unwrap_or(&self.default_prefs);
         let mut decision = prefs.decide(item.with());
         if decision == Decision::AskRoster {
             match self.house.rosters.contains(&self.owner, &item.with().to_bare()).await {
@@ -66,7 +59,7 @@ impl Lane {
         match decision {
             Decision::Keep(prefs) => {
                 self.house.metrics.kept(why);
-                debug!(archive.owner = %self.owner, reason = why, prefs = prefs.code(), "archived");
+                debug!(archive.owner = %self.owner, reason = why.code(), prefs = prefs.code(), "archived");
                 Keep::Yes
             }
             Decision::Drop(prefs) => {
