@@ -24,7 +24,7 @@ pub struct Rewrite<'a> {
 
 impl<'a> Rewrite<'a> {
     pub(crate) fn of(stanza: &'a Stanza) -> Self {
-        Self { stanza, attrs: Vec::new(), dropped: Vec::new(), appended: Vec::new() }
+        Self { stanza, attrs: Vec::with_capacity(2), dropped: Vec::new(), appended: Vec::new() }
     }
 
     /// Sets an attribute of the root (without prefix), in its place if it is there.

@@ -4,6 +4,8 @@
 //! the stream header (default namespace, prefixes, language) is written onto it. What a stanza offers is `stanza.rs`;
 //! sockets, timeouts and what to do with an event are the server's.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes, BytesMut};
 use rxml::parser::{Options, Parse, WithOptions};
 use rxml::{RawEvent, RawParser};
@@ -171,15 +173,13 @@ impl StreamReader {
         if kind == Kind::Other && *skim.root.ns == *crate::skim::CLIENT {
             return Err(StreamError::unsupported_stanza_type());
         }
-        let mut owed = String::new();
-        if !skim.declares_default {
-            owed.push_str(&self.default);
-        }
+        // Mostly just that.
+        let mut owed = Cow::from(if skim.declares_default { "" } else { &self.default });
         for (prefix, ns) in &skim.borrowed {
-            push_attr(&mut owed, &format!("xmlns:{prefix}"), ns);
+            push_attr(owed.to_mut(), &format!("xmlns:{prefix}"), ns);
         }
         if let (true, None, Some(lang)) = (kind != Kind::Other, xml_lang(&skim.root.attrs), &self.lang) {
-            push_attr(&mut owed, "xml:lang", lang);
+            push_attr(owed.to_mut(), "xml:lang", lang);
         }
         let at = skim.root.name_end;
         let raw = match raw.split_at_checked(at) {
