@@ -13,6 +13,8 @@ use crate::skim::{Attr, Head, Skim, Span};
 
 /// How many namespaces a stream remembers, to share them between stanzas; the oldest goes first.
 const NAMESPACES_MAX: usize = 16;
+/// Bytes of the longest namespace that is remembered.
+const NAMESPACE_BYTES_MAX: usize = 128;
 /// What every reserved namespace begins with, and hardly another.
 const RESERVED: &[u8] = b"http://www.w3.org/";
 /// The references that text may hold.
@@ -185,11 +187,11 @@ impl Plain {
         if let Some(known) = self.namespaces.iter().find(|known| ***known == *ns) {
             return known.clone();
         }
-        if self.namespaces.len() == NAMESPACES_MAX {
-            self.namespaces.pop_front();
-        }
         let ns: Arc<str> = ns.into();
-        self.namespaces.push_back(ns.clone());
+        if ns.len() <= NAMESPACE_BYTES_MAX {
+            self.namespaces.truncate(NAMESPACES_MAX - 1);
+            self.namespaces.push_front(ns.clone());
+        }
         ns
     }
 }
@@ -244,6 +246,54 @@ impl<'a> Cursor<'a> {
                 rest @ [0xef, ..] => std::str::from_utf8(rest.get(..3)?).ok()?.len(),
                 _ => return None,
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the stanza at the start of `bytes` is, if it is plain.
+    fn len(bytes: &str) -> Option<usize> {
+        let (limits, ns) = (Limits::authenticated(), "jabber:client".into());
+        let inherited = Inherited { ns: &ns, declared: 2 };
+        Plain::new(&limits).stanza(bytes.as_bytes(), inherited, &limits).map(|skim| skim.root.span.end)
+    }
+
+    #[test]
+    fn what_clients_send_is_plain() {
+        let stanzas = [
+            "<presence/>",
+            "<iq type=\"get\" id='1' ><ping xmlns='urn:xmpp:ping' /></iq>",
+            "<message to='a@b/c' xml:lang='en'><body>Tom &amp; Jerry\n😀[1]，</body><active xmlns='urn:x'/></message>",
+            "<message><encrypted xmlns='urn:e'><header sid='1'><key rid='2'>QQ==</key></header></encrypted></message>",
+        ];
+        for stanza in stanzas {
+            assert_eq!(len(&format!("{stanza}<presence/>")), Some(stanza.len()), "{stanza}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_to_the_parser() {
+        let stanzas = [
+            "",
+            "<message",
+            "<message><body>",
+            "<message><body></message>",
+            "<c:message xmlns:c='jabber:client'/>",
+            "<message a='1' a='1'/>",
+            "<message a='&lt;'/>",
+            "<message a='\t'/>",
+            "<message>\r</message>",
+            "<message>&#65;</message>",
+            "<message>]]></message>",
+            "<message><![CDATA[]]></message>",
+            "<message>\u{ffff}</message>",
+            "</stream>",
+        ];
+        for stanza in stanzas {
+            assert_eq!(len(stanza), None, "{stanza}");
         }
     }
 }

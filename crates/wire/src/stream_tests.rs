@@ -95,6 +95,7 @@ const ELEMENTS: &[&str] = &[
     "<x xml:lang='de' xml:base='en'/>",
     "<x y='\"' z=\"'\" a='>/é\u{ff01}'/>",
     "<x  y='1'   z='2'  ></x>",
+    "<x y='\u{7f}\u{80}]]>'/>",
     "<x\ty='1'/>",
     "<x y = '1'/>",
     "<x y='a\tb\nc'/>",
