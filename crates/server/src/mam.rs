@@ -53,15 +53,18 @@ async fn query(
     let from = Jid::from(session.account.clone());
     let to = Jid::from(session.jid().clone());
     let outbox = &session.resource.outbox;
-    let mut joined = BytesMut::new();
-    for result in mam::write_results(&page, asked.queryid.as_deref(), &from, &to, asked.flip) {
+    let results = mam::write_results(&page, asked.queryid.as_deref(), &from, &to, asked.flip);
+    let fin = iq::result(stanza, &to, &mam::write_fin(&page));
+    let size = results.iter().map(Bytes::len).sum::<usize>() + fin.len();
+    let mut joined = BytesMut::with_capacity(size.min(RESULT_BYTES));
+    for result in results {
         joined.extend_from_slice(&result);
         if joined.len() >= RESULT_BYTES {
             outbox.push(joined.split().freeze());
             outbox.calm().await;
         }
     }
-    joined.extend_from_slice(&iq::result(stanza, &to, &mam::write_fin(&page)));
+    joined.extend_from_slice(&fin);
     outbox.push(Bytes::from(joined));
     house.metrics.pages.inc();
     house.metrics.page_seconds.observe(watch.seconds());
