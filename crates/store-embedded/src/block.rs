@@ -42,6 +42,8 @@ impl Scratch {
 pub struct Block {
     /// Its number.
     pub number: u32,
+    /// Whose entries: the archive's number.
+    pub archive: u32,
     /// The position of its first entry.
     pub first: i64,
     /// How many entries it has.

@@ -4,9 +4,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::Connection;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use crate::checksum;
+use crate::checksum::{self, RowError};
 use crate::format::{Damaged, FORMAT, Record, put_signed, put_varint};
 use crate::pack::{Packer, Samples};
 use crate::packed::{write_extents, write_ids, write_positions, write_sampled};
@@ -29,7 +30,12 @@ const SYNC_EVERY: usize = 4 << 20;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE dictionaries (dictionary INTEGER PRIMARY KEY, data BLOB NOT NULL, sampled BLOB NOT NULL);
+CREATE TABLE dictionaries (
+    dictionary INTEGER PRIMARY KEY,
+    data       BLOB NOT NULL,
+    sampled    BLOB NOT NULL,
+    checksum   INTEGER NOT NULL
+);
 CREATE TABLE blocks (
     block        INTEGER PRIMARY KEY,
     archive      INTEGER NOT NULL,
@@ -39,22 +45,25 @@ CREATE TABLE blocks (
     bytes_before INTEGER NOT NULL,
     bytes        INTEGER NOT NULL,
     dictionary   INTEGER NOT NULL,
-    data         BLOB NOT NULL
+    data         BLOB NOT NULL,
+    checksum     INTEGER NOT NULL
 );
-CREATE TABLE extents (archive INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE extents (archive INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE conversations (
     archive   INTEGER NOT NULL,
     contact   INTEGER NOT NULL,
     count     INTEGER NOT NULL,
     positions BLOB,
+    checksum  INTEGER NOT NULL,
     PRIMARY KEY (archive, contact)
 ) WITHOUT ROWID;
 CREATE TABLE chunks (
-    archive INTEGER NOT NULL,
-    contact INTEGER NOT NULL,
-    first   INTEGER NOT NULL,
-    rank    INTEGER NOT NULL,
-    data    BLOB NOT NULL,
+    archive  INTEGER NOT NULL,
+    contact  INTEGER NOT NULL,
+    first    INTEGER NOT NULL,
+    rank     INTEGER NOT NULL,
+    data     BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (archive, contact, first)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX chunks_by_rank ON chunks (archive, contact, rank);
@@ -63,6 +72,7 @@ CREATE TABLE ids (
     hash     INTEGER NOT NULL,
     position INTEGER NOT NULL,
     data     BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (archive, hash, position)
 ) WITHOUT ROWID;
 ";
@@ -85,6 +95,15 @@ pub enum BuildError {
     /// The store is closing, or cannot be written to any more.
     #[error(transparent)]
     Write(#[from] crate::WriteError),
+}
+
+impl From<RowError> for BuildError {
+    fn from(error: RowError) -> BuildError {
+        match error {
+            RowError::Damaged(damaged) => damaged.into(),
+            RowError::Sqlite(error) => error.into(),
+        }
+    }
 }
 
 /// A segment in the making.
@@ -146,18 +165,22 @@ impl Builder {
         })
     }
 
-    fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.prepare_cached(sql)
+    /// Puts a row into a table, with its checksum in the last column.
+    fn insert(&self, table: &str, sql: &str, values: &[ValueRef<'_>]) -> rusqlite::Result<()> {
+        let mut insert = self.connection.prepare_cached(sql)?;
+        for (place, value) in (1..).zip(values) {
+            insert.raw_bind_parameter(place, ToSqlOutput::Borrowed(*value))?;
+        }
+        insert.raw_bind_parameter(values.len() + 1, checksum::of_values(table, values)?)?;
+        insert.raw_execute().map(drop)
     }
 
     /// Puts a dictionary in as it is, with the archives it was trained on. Answers its number here.
     pub fn add_dictionary(&mut self, data: &[u8], sampled: &[u8]) -> Result<u32, BuildError> {
         self.dictionaries += 1;
-        self.statement("INSERT INTO dictionaries VALUES (?1, ?2, ?3)")?.execute(params![
-            self.dictionaries,
-            data,
-            sampled
-        ])?;
+        let number = ValueRef::Integer(self.dictionaries.into());
+        let row = [number, ValueRef::Blob(data), ValueRef::Blob(sampled)];
+        self.insert("dictionaries", "INSERT INTO dictionaries VALUES (?, ?, ?, ?)", &row)?;
         Ok(self.dictionaries)
     }
 
@@ -228,19 +251,18 @@ impl Builder {
             let at = row.extent.next();
             return Err(Damaged::new(format!("archive {archive} goes on at {first} instead of {at}")).into());
         }
-        self.statement("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
-            params![
-                self.block,
-                archive,
-                first,
-                count,
-                stamps.0,
-                bytes_before as i64,
-                bytes as i64,
-                dictionary,
-                data
-            ],
-        )?;
+        let row = [
+            ValueRef::Integer(self.block.into()),
+            ValueRef::Integer(archive.into()),
+            ValueRef::Integer(first),
+            ValueRef::Integer(count.into()),
+            ValueRef::Integer(stamps.0),
+            ValueRef::Integer(bytes_before as i64),
+            ValueRef::Integer(bytes as i64),
+            ValueRef::Integer(dictionary.into()),
+            ValueRef::Blob(data),
+        ];
+        self.insert("blocks", "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", &row)?;
         match self.extents.last_mut().filter(|row| row.archive == archive) {
             Some(row) => {
                 row.extent.count += count;
@@ -297,24 +319,28 @@ impl Builder {
             None
         };
         let bytes = inline.as_ref().map_or(0, Vec::len) + 16;
-        let insert = |builder: &Builder| -> rusqlite::Result<()> {
-            let mut insert = builder.statement("INSERT INTO conversations VALUES (?1, ?2, ?3, ?4)")?;
-            insert.execute(params![archive, contact, count as i64, inline]).map(drop)
-        };
-        insert(self).map_err(BuildError::from)?;
+        let row = [
+            ValueRef::Integer(archive.into()),
+            ValueRef::Integer(contact),
+            ValueRef::Integer(count as i64),
+            inline.as_deref().map_or(ValueRef::Null, ValueRef::Blob),
+        ];
+        let sql = "INSERT INTO conversations VALUES (?, ?, ?, ?, ?)";
+        self.insert("conversations", sql, &row).map_err(BuildError::from)?;
         Ok(self.wrote(bytes)?)
     }
 
     fn add_chunk(&mut self, archive: u32, contact: i64, rank: u64, chunk: &[i64]) -> Result<(), BuildError> {
         let Some(first) = chunk.first() else { return Ok(()) };
         let data = write_positions(chunk);
-        self.statement("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-            archive,
-            contact,
-            first,
-            rank as i64,
-            data
-        ])?;
+        let row = [
+            ValueRef::Integer(archive.into()),
+            ValueRef::Integer(contact),
+            ValueRef::Integer(*first),
+            ValueRef::Integer(rank as i64),
+            ValueRef::Blob(&data),
+        ];
+        self.insert("chunks", "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)", &row)?;
         self.wrote(data.len() + 48)
     }
 
@@ -338,8 +364,13 @@ impl Builder {
     fn add_ids_row(&mut self, archive: u32, row: &[(u32, i64)]) -> Result<(), BuildError> {
         let Some((hash, position)) = row.first() else { return Ok(()) };
         let data = write_ids(row);
-        self.statement("INSERT INTO ids VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![archive, hash, position, data])?;
+        let row = [
+            ValueRef::Integer(archive.into()),
+            ValueRef::Integer((*hash).into()),
+            ValueRef::Integer(*position),
+            ValueRef::Blob(&data),
+        ];
+        self.insert("ids", "INSERT INTO ids VALUES (?, ?, ?, ?, ?)", &row)?;
         self.wrote(data.len() + 16)
     }
 
@@ -347,8 +378,9 @@ impl Builder {
     pub fn finish(mut self) -> Result<(File, Built), BuildError> {
         for rows in self.extents.chunks(EXTENTS_PER_ROW) {
             let Some(first) = rows.first() else { continue };
-            let mut insert = self.connection.prepare_cached("INSERT INTO extents VALUES (?1, ?2)")?;
-            insert.execute(params![first.archive, write_extents(rows)])?;
+            let data = write_extents(rows);
+            let row = [ValueRef::Integer(first.archive.into()), ValueRef::Blob(&data)];
+            self.insert("extents", "INSERT INTO extents VALUES (?, ?, ?)", &row)?;
         }
         self.connection.execute("INSERT INTO meta VALUES ('entries', ?1)", [self.entries as i64])?;
         self.connection.flush_prepared_statement_cache();

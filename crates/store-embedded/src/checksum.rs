@@ -1,17 +1,17 @@
-//! Checksums of what stands in the small database and of whole segments, so that a byte that rots is noticed.
-//! SQLite has none of its own. A group of the log has one, too, see `log`; a segment's blocks carry zstd's. Which
-//! rows are checked when is left to `catalog` and `verify`.
+//! Checksums of rows, in the small database and in segments, and of whole segments, so that a byte that rots is
+//! noticed. SQLite has none of its own. A group of the log has one, too, see `log`. Which rows are checked when
+//! is left to `catalog`, `segment` and `verify`.
 
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read, Seek};
 
-use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use twox_hash::XxHash3_64;
 
-use crate::format::put_bytes;
+use crate::format::{Damaged, put_bytes};
 
 /// The SQL function that every row's checksum is computed with.
 const FUNCTION: &str = "checksum_of";
@@ -31,9 +31,55 @@ pub fn teach(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn of_row(context: &Context<'_>) -> rusqlite::Result<i64> {
-    let mut spelt = Vec::new();
-    for i in 0..context.len() {
-        match context.get_raw(i) {
+    let values = (0..context.len()).map(|i| Ok(context.get_raw(i)));
+    of_spelt(values, Vec::new())
+}
+
+/// The checksum of a row of a table, of all its columns but the checksum.
+///
+/// # Errors
+/// When one of them is a fraction: none of our tables has any.
+pub fn of_values(table: &str, values: &[ValueRef<'_>]) -> rusqlite::Result<i64> {
+    of_spelt(values.iter().map(|value| Ok(*value)), spelt_table(table))
+}
+
+/// Checks a row of a table, read whole: all its columns, the checksum last.
+pub fn check(table: &str, row: &Row<'_>) -> Result<(), RowError> {
+    let columns = row.as_ref().column_count().saturating_sub(1);
+    let found = of_spelt((0..columns).map(|i| row.get_ref(i)), spelt_table(table))?;
+    if found != row.get::<_, i64>(columns)? {
+        return Err(Damaged::new(format!("the checksum of a row of {table} does not match")).into());
+    }
+    Ok(())
+}
+
+/// Why a row could not be checked, or did not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// SQLite could not, or a column is not of the type that was written.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The room that a row's numbers take, spelt; what else it holds makes its own.
+const SPELT_BYTES: usize = 128;
+
+fn spelt_table(table: &str) -> Vec<u8> {
+    let mut spelt = Vec::with_capacity(SPELT_BYTES);
+    spelt.push(2);
+    put_bytes(&mut spelt, table.as_bytes());
+    spelt
+}
+
+fn of_spelt<'a>(
+    values: impl Iterator<Item = rusqlite::Result<ValueRef<'a>>>,
+    mut spelt: Vec<u8>,
+) -> rusqlite::Result<i64> {
+    for value in values {
+        match value? {
             ValueRef::Null => spelt.push(0),
             ValueRef::Integer(n) => {
                 spelt.push(1);

@@ -317,13 +317,12 @@ impl Merge<'_> {
                 let mut rows = select.query([block])?;
                 block = block.saturating_add(every);
                 let Some(row) = rows.next()? else { continue };
-                let (meta, dictionary) = (BlockMeta::read(row)?, row.get::<_, u32>(6)?);
-                if dictionary == 0 || taken.contains_key(&(source, dictionary)) {
+                let (meta, data) = BlockMeta::read(row)?;
+                if meta.dictionary == 0 || taken.contains_key(&(source, meta.dictionary)) {
                     continue;
                 }
-                let data = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
                 let first = self.kept.first(meta.archive);
-                reader.unpack(&meta, dictionary, data, scratch)?.each(|position, record| {
+                reader.unpack(&meta, data, scratch)?.each(|position, record| {
                     if position >= first && (position - meta.first) % 4 == 0 {
                         samples.add(meta.archive, &record);
                     }
@@ -377,24 +376,34 @@ impl Merge<'_> {
         packer: &mut Packer,
         scratch: &mut Scratch,
     ) -> Result<(), BuildError> {
-        let BlockRow { meta, dictionary, last_stamp, bytes, data } = head;
+        let BlockRow { meta, last_stamp, data } = head;
         let Some(keep) = self.kept.of(meta.archive) else { return Ok(()) };
         if meta.next() <= keep.first {
             return Ok(());
         }
         let span = meta.first..meta.next();
         let overridden = keep.overrides.as_deref().is_some_and(|all| all.range(span).next().is_some());
-        let number =
-            if *dictionary == 0 { Some(0) } else { dictionaries.get(&(source, *dictionary)).copied() };
+        let number = if meta.dictionary == 0 {
+            Some(0)
+        } else {
+            dictionaries.get(&(source, meta.dictionary)).copied()
+        };
         if let Some(number) = number
             && meta.first >= keep.first
             && !overridden
         {
             let place = (meta.first, meta.count);
-            return builder.add_packed(meta.archive, place, (meta.stamp, *last_stamp), *bytes, number, data);
+            return builder.add_packed(
+                meta.archive,
+                place,
+                (meta.stamp, *last_stamp),
+                meta.bytes,
+                number,
+                data,
+            );
         }
         let Some(reader) = self.readers.get(source) else { return Ok(()) };
-        let block = reader.unpack(meta, *dictionary, data, scratch)?;
+        let block = reader.unpack(meta, data, scratch)?;
         let mut records: Vec<Record<'_>> = Vec::with_capacity(meta.count as usize);
         block.each(|position, record| {
             if position >= keep.first {

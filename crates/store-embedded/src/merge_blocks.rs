@@ -7,23 +7,17 @@ use crate::segment::BlockMeta;
 /// An archive, and the stamp of its last entry in a segment.
 pub type LastStamp = (u32, i64);
 
-/// Everything of every block, in order.
-pub const BLOCKS: &str = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, bytes, data
-                          FROM blocks ORDER BY block";
-/// The same of one block.
-pub const BLOCK: &str = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, bytes, data
-                     FROM blocks WHERE block = ?1";
+/// Every block, in order.
+pub const BLOCKS: &str = "SELECT * FROM blocks ORDER BY block";
+/// One block.
+pub const BLOCK: &str = "SELECT * FROM blocks WHERE block = ?1";
 
 /// One block.
 pub struct BlockRow {
     /// What stands beside it.
     pub meta: BlockMeta,
-    /// The number of its dictionary, 0 for none.
-    pub dictionary: u32,
     /// The stamp of the archive's last entry in the source: right once its last block has been taken.
     pub last_stamp: i64,
-    /// Bytes of its stanzas, before compression.
-    pub bytes: u64,
     /// As it is.
     pub data: Vec<u8>,
 }
@@ -43,7 +37,7 @@ impl BlockCursor<'_> {
     pub fn advance(&mut self) -> Result<(), BuildError> {
         let last = self.head.take();
         let Some(row) = self.rows.next()? else { return Ok(()) };
-        let meta = BlockMeta::read(row)?;
+        let (meta, stored) = BlockMeta::read(row)?;
         let (mut data, last_stamp) = match last {
             Some(last) if last.meta.archive == meta.archive => (last.data, last.last_stamp),
             last => {
@@ -52,9 +46,8 @@ impl BlockCursor<'_> {
             }
         };
         data.clear();
-        data.extend_from_slice(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?);
-        let (dictionary, bytes) = (row.get(6)?, row.get::<_, i64>(7)?.max(0) as u64);
-        self.head = Some(BlockRow { meta, dictionary, last_stamp, bytes, data });
+        data.extend_from_slice(stored);
+        self.head = Some(BlockRow { meta, last_stamp, data });
         Ok(())
     }
 }

@@ -6,14 +6,15 @@ use std::collections::VecDeque;
 use rusqlite::{Row, Rows, Statement, params};
 
 use crate::build::BuildError;
+use crate::checksum;
 use crate::packed::{read_ids, read_positions};
 use crate::segment::Reader;
+use crate::segment_index::read_chunk;
 
 /// Every conversation of a segment, in order.
-pub const CONVERSATIONS: &str =
-    "SELECT archive, contact, count, positions FROM conversations ORDER BY archive, contact";
+pub const CONVERSATIONS: &str = "SELECT * FROM conversations ORDER BY archive, contact";
 /// Every row of ids of a segment, in order.
-pub const IDS: &str = "SELECT archive, data FROM ids ORDER BY archive, hash, position";
+pub const IDS: &str = "SELECT * FROM ids ORDER BY archive, hash, position";
 
 /// The same question, prepared for each of several segments.
 pub fn prepare<'a>(readers: &'a [Reader<'_>], sql: &str) -> Result<Vec<Statement<'a>>, BuildError> {
@@ -24,8 +25,9 @@ pub fn prepare<'a>(readers: &'a [Reader<'_>], sql: &str) -> Result<Vec<Statement
     Ok(statements)
 }
 
-/// Rows read one ahead.
+/// Rows of a table read one ahead.
 struct Peek<'a, T> {
+    table: &'static str,
     rows: Rows<'a>,
     read: fn(&Row<'_>) -> rusqlite::Result<T>,
     head: Option<T>,
@@ -33,17 +35,23 @@ struct Peek<'a, T> {
 
 impl<'a, T> Peek<'a, T> {
     fn new(
+        table: &'static str,
         statement: &'a mut Statement<'_>,
         read: fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Peek<'a, T>, BuildError> {
-        let mut peek = Peek { rows: statement.query([])?, read, head: None };
+        let mut peek = Peek { table, rows: statement.query([])?, read, head: None };
         peek.take()?;
         Ok(peek)
     }
 
     fn take(&mut self) -> Result<Option<T>, BuildError> {
-        let read = self.read;
-        let next = self.rows.next()?.map(read).transpose()?;
+        let next = match self.rows.next()? {
+            Some(row) => {
+                checksum::check(self.table, row)?;
+                Some((self.read)(row)?)
+            }
+            None => None,
+        };
         Ok(std::mem::replace(&mut self.head, next))
     }
 }
@@ -64,7 +72,7 @@ impl<'a> Conversations<'a> {
         let mut sources = Vec::with_capacity(readers.len());
         for (statement, reader) in statements.iter_mut().zip(readers) {
             let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-            sources.push((Peek::new(statement, read)?, reader));
+            sources.push((Peek::new("conversations", statement, read)?, reader));
         }
         Ok(Conversations { sources })
     }
@@ -88,11 +96,12 @@ impl<'a> Conversations<'a> {
                 all.extend(read_positions(&data)?);
                 continue;
             }
-            let sql = "SELECT data FROM chunks WHERE archive = ?1 AND contact = ?2 ORDER BY first";
+            let sql = "SELECT * FROM chunks WHERE archive = ?1 AND contact = ?2 ORDER BY first";
             let mut select = reader.connection()?.prepare_cached(sql)?;
             let mut rows = select.query(params![archive, contact])?;
             while let Some(row) = rows.next()? {
-                all.extend(read_positions(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+                checksum::check("chunks", row)?;
+                all.extend(read_chunk(row)?.1);
             }
         }
         Ok((all, said))
@@ -127,7 +136,7 @@ impl<'a> Ids<'a> {
     pub fn new(statements: &'a mut [Statement<'_>]) -> Result<Ids<'a>, BuildError> {
         let mut sources = Vec::with_capacity(statements.len());
         for statement in statements {
-            let rows = Peek::new(statement, |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = Peek::new("ids", statement, |row: &Row<'_>| Ok((row.get(0)?, row.get(3)?)))?;
             let mut cursor = IdCursor { rows, archive: 0, ids: VecDeque::new() };
             cursor.refill()?;
             sources.push(cursor);

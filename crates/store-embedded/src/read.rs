@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mammoth_archive::jid::Jid;
 use mammoth_archive::{Cut, Filter, Page, Position, Query, StoreError, StoredEntry};
 
-use crate::block::Scratch;
+use crate::block::{Block, Scratch};
 use crate::format::{Damaged, Keys};
 use crate::memtable::stored;
 use crate::segment::SegmentError;
@@ -178,6 +178,7 @@ impl Reading<'_> {
                     let reader = segment.reader()?;
                     let mut block = reader.block_at(extent, part.start, self.scratch)?;
                     loop {
+                        self.is_ours(&block)?;
                         block.each(|position, record| {
                             if part.contains(&position) {
                                 entries.push(stored(position, &record, entries.last())?);
@@ -228,6 +229,7 @@ impl Reading<'_> {
                     let reader = segment.reader()?;
                     for position in mine {
                         let block = reader.block_at(extent, *position, self.scratch)?;
+                        self.is_ours(&block)?;
                         block.each(|at, record| {
                             if at == *position {
                                 entries.push(stored(at, &record, entries.last())?);
@@ -246,6 +248,15 @@ impl Reading<'_> {
             }
         }
         Ok(entries)
+    }
+
+    /// That a block holds entries of this archive: whatever is wrong elsewhere, nobody reads another's.
+    fn is_ours(&self, block: &Block) -> Result<(), Damaged> {
+        if block.archive == self.snapshot.archive {
+            return Ok(());
+        }
+        let (number, archive) = (block.number, self.snapshot.archive);
+        Err(Damaged::new(format!("block {number} is not of archive {archive}, though it should be")))
     }
 
     /// As [`mammoth_archive::ArchiveStore::find`], of an id's hash.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 use zstd::zstd_safe::{DDict, get_frame_content_size};
 
 use crate::block::{Block, Scratch};
+use crate::checksum::{self, RowError};
 use crate::format::{Cursor, Damaged, FORMAT};
 use crate::packed::{read_extents, read_sampled};
 use crate::segment_index::Known;
@@ -121,19 +122,27 @@ pub struct BlockMeta {
     pub stamp: i64,
     /// Bytes of stanzas in the archive's blocks before it in this segment.
     pub bytes_before: u64,
+    /// Bytes of its own stanzas, uncompressed.
+    pub bytes: u64,
+    /// The number of its dictionary, 0 for none.
+    pub dictionary: u32,
 }
 
 impl BlockMeta {
-    /// From a row that begins with these columns.
-    pub fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<BlockMeta> {
-        Ok(BlockMeta {
+    /// From a row of `blocks`, whole, and the block's data; both are as they were written.
+    pub fn read<'a>(row: &'a rusqlite::Row<'_>) -> Result<(BlockMeta, &'a [u8]), RowError> {
+        checksum::check("blocks", row)?;
+        let meta = BlockMeta {
             block: row.get(0)?,
             archive: row.get(1)?,
             first: row.get(2)?,
             count: row.get(3)?,
             stamp: row.get(4)?,
             bytes_before: row.get::<_, i64>(5)?.max(0) as u64,
-        })
+            bytes: row.get::<_, i64>(6)?.max(0) as u64,
+            dictionary: row.get(7)?,
+        };
+        Ok((meta, row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?))
     }
 
     /// The position after the last.
@@ -263,20 +272,27 @@ impl Reader<'_> {
         &self.segment.known
     }
 
-    /// The one row that a question answers with, if there is one.
+    /// The one row that a question answers with, if there is one: whole, as it was written to `table`.
     pub fn row<T>(
         &self,
+        table: &str,
         sql: &str,
         params: impl rusqlite::Params,
-        f: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        f: impl FnOnce(&rusqlite::Row<'_>) -> Result<T, RowError>,
     ) -> Result<Option<T>, SegmentError> {
-        let mut statement = self.connection()?.prepare_cached(sql).map_err(|e| self.segment.sqlite(e))?;
-        statement.query_row(params, f).optional().map_err(|e| self.segment.sqlite(e))
+        let sqlite = |source| self.segment.sqlite(source);
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
+        let mut rows = statement.query(params).map_err(sqlite)?;
+        let Some(row) = rows.next().map_err(sqlite)? else { return Ok(None) };
+        let read = checksum::check(table, row).and_then(|()| f(row));
+        read.map(Some).map_err(|error| self.of_row(error))
     }
 
     fn check_version(&self) -> Result<(), SegmentError> {
-        let version = self.row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
-        let application = self.row("PRAGMA application_id", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+        let connection = self.connection()?;
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let version = number("user_version").map_err(|e| self.segment.sqlite(e))?;
+        let application = number("application_id").map_err(|e| self.segment.sqlite(e))?;
         if (application, version) != (APPLICATION, FORMAT) {
             return Err(SegmentError::Version { path: self.segment.path.clone(), found: version });
         }
@@ -285,8 +301,8 @@ impl Reader<'_> {
 
     /// Whether it holds, or ever held, anything of an archive: its entries, or a dictionary trained on them.
     pub fn knows(&self, archive: u32) -> Result<bool, SegmentError> {
-        let sql = "SELECT data FROM extents WHERE archive <= ?1 ORDER BY archive DESC LIMIT 1";
-        let row = self.row(sql, [archive], |row| row.get::<_, Vec<u8>>(0))?;
+        let sql = "SELECT * FROM extents WHERE archive <= ?1 ORDER BY archive DESC LIMIT 1";
+        let row = self.row("extents", sql, [archive], |row| Ok(row.get::<_, Vec<u8>>(1)?))?;
         let mut extents = Vec::new();
         read_extents(&row.unwrap_or_default(), self.segment.number, &mut extents)?;
         if extents.iter().any(|row| row.archive == archive) {
@@ -299,11 +315,12 @@ impl Reader<'_> {
     /// Its dictionaries.
     pub fn dictionaries(&self) -> Result<Vec<Dictionary>, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
-        let sql = "SELECT dictionary, data, sampled FROM dictionaries ORDER BY dictionary";
+        let sql = "SELECT * FROM dictionaries ORDER BY dictionary";
         let mut select = self.connection()?.prepare(sql).map_err(sqlite)?;
         let mut rows = select.query([]).map_err(sqlite)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(sqlite)? {
+            checksum::check("dictionaries", row).map_err(|error| self.of_row(error))?;
             let sampled: Vec<u8> = row.get(2).map_err(sqlite)?;
             let archives = read_sampled(&sampled)?;
             let (number, data) = (row.get(0).map_err(sqlite)?, row.get(1).map_err(sqlite)?);
@@ -316,26 +333,38 @@ impl Reader<'_> {
     pub fn extents(&self) -> Result<Vec<ExtentRow>, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
         let connection = self.connection()?;
-        let mut select = connection.prepare("SELECT data FROM extents ORDER BY archive").map_err(sqlite)?;
+        let mut select = connection.prepare("SELECT * FROM extents ORDER BY archive").map_err(sqlite)?;
         let mut rows = select.query([]).map_err(sqlite)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(sqlite)? {
-            let data = row.get_ref(0).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
+            checksum::check("extents", row).map_err(|error| self.of_row(error))?;
+            let data = row.get_ref(1).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
             read_extents(data, self.segment.number, &mut all)?;
+        }
+        let entries: u64 = all.iter().map(|row| u64::from(row.extent.count)).sum();
+        if entries != self.segment.entries {
+            let of = self.segment.entries;
+            return Err(self.damaged(format!("says where {entries} of {of} entries are")));
         }
         Ok(all)
     }
 
     /// What stands beside a block.
     pub fn meta(&self, block: u32) -> Result<BlockMeta, SegmentError> {
-        let sql = "SELECT block, archive, first, count, stamp, bytes_before FROM blocks WHERE block = ?1";
-        let found = self.row(sql, [block], BlockMeta::read)?;
-        found.ok_or_else(|| self.damaged(format!("block {block} is missing")))
+        self.with_block(block, |meta, _| Ok(meta))
     }
 
     /// What SQLite says, with the segment's number.
     pub fn sqlite(&self, source: rusqlite::Error) -> SegmentError {
         self.segment.sqlite(source)
+    }
+
+    /// What is wrong with a row, with the segment's number.
+    pub fn of_row(&self, error: RowError) -> SegmentError {
+        match error {
+            RowError::Damaged(Damaged(what)) => self.damaged(what),
+            RowError::Sqlite(source) => self.segment.sqlite(source),
+        }
     }
 
     /// A damage of this segment.
@@ -347,7 +376,7 @@ impl Reader<'_> {
     pub fn block(&self, number: u32, scratch: &mut Scratch) -> Result<Arc<Block>, SegmentError> {
         match scratch.last(self.segment.number, |block| block.number == number) {
             Some(block) => Ok(block),
-            None => self.with_block(number, |meta, row| self.unpack_row(meta, row, scratch)),
+            None => self.with_block(number, |meta, data| self.unpack_kept(&meta, data, scratch)),
         }
     }
 
@@ -357,42 +386,38 @@ impl Reader<'_> {
         scratch.last(self.segment.number, |block| blocks.contains(&block.number) && block.holds(position))
     }
 
-    /// Shows a block's row, with what stands beside its data.
+    /// Shows a block as it stands in its row: what is beside its data, and the data.
     pub fn with_block<T>(
         &self,
         number: u32,
-        f: impl FnOnce(&BlockMeta, &rusqlite::Row<'_>) -> Result<T, SegmentError>,
+        f: impl FnOnce(BlockMeta, &[u8]) -> Result<T, SegmentError>,
     ) -> Result<T, SegmentError> {
         let sqlite = |source| self.segment.sqlite(source);
-        let sql = "SELECT block, archive, first, count, stamp, bytes_before, dictionary, data FROM blocks
-                   WHERE block = ?1";
-        let mut statement = self.connection()?.prepare_cached(sql).map_err(sqlite)?;
+        let mut statement =
+            self.connection()?.prepare_cached("SELECT * FROM blocks WHERE block = ?1").map_err(sqlite)?;
         let mut rows = statement.query([number]).map_err(sqlite)?;
         let Some(row) = rows.next().map_err(sqlite)? else {
             return Err(self.damaged(format!("block {number} is missing")));
         };
-        f(&BlockMeta::read(row).map_err(sqlite)?, row)
+        let (meta, data) = BlockMeta::read(row).map_err(|error| self.of_row(error))?;
+        f(meta, data)
     }
 
-    /// A block of its row, decompressed and checked; it is the last one now.
-    pub fn unpack_row(
+    /// A block, decompressed and checked; it is the last one now.
+    pub fn unpack_kept(
         &self,
         meta: &BlockMeta,
-        row: &rusqlite::Row<'_>,
+        data: &[u8],
         scratch: &mut Scratch,
     ) -> Result<Arc<Block>, SegmentError> {
-        let sqlite = |source| self.segment.sqlite(source);
-        let dictionary = row.get::<_, u32>(6).map_err(sqlite)?;
-        let data = row.get_ref(7).map_err(sqlite)?.as_blob().map_err(|e| sqlite(e.into()))?;
-        let block = self.unpack(meta, dictionary, data, scratch)?;
+        let block = self.unpack(meta, data, scratch)?;
         Ok(scratch.keep(self.segment.number, block))
     }
 
-    /// The same of what a block's row says.
+    /// The same, without becoming the last one.
     pub fn unpack(
         &self,
         meta: &BlockMeta,
-        dictionary: u32,
         data: &[u8],
         scratch: &mut Scratch,
     ) -> Result<Block, SegmentError> {
@@ -401,10 +426,10 @@ impl Reader<'_> {
         let size =
             size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| broken("its size is unknown"))?;
         let mut bytes = Vec::with_capacity(size);
-        let done = if dictionary == 0 {
+        let done = if meta.dictionary == 0 {
             scratch.context.decompress(&mut bytes, data)
         } else {
-            let dictionary = self.dictionary(dictionary)?;
+            let dictionary = self.dictionary(meta.dictionary)?;
             scratch.context.decompress_using_ddict(&mut bytes, data, &dictionary)
         };
         done.map_err(|code| broken(zstd::zstd_safe::get_error_name(code)))?;
@@ -414,7 +439,8 @@ impl Reader<'_> {
             return Err(broken("what it holds is not what stands beside it"));
         }
         let entries_at = cursor.at();
-        Ok(Block { number: meta.block, first, count: meta.count, bytes, entries_at })
+        let BlockMeta { block: number, archive, count, .. } = *meta;
+        Ok(Block { number, archive, first, count, bytes, entries_at })
     }
 
     fn dictionary(&self, number: u32) -> Result<Arc<DDict<'static>>, SegmentError> {
@@ -423,8 +449,8 @@ impl Reader<'_> {
         if let Some(dictionary) = known {
             return Ok(dictionary);
         }
-        let sql = "SELECT data FROM dictionaries WHERE dictionary = ?1";
-        let data = self.row(sql, [number], |row| row.get::<_, Vec<u8>>(0))?;
+        let sql = "SELECT * FROM dictionaries WHERE dictionary = ?1";
+        let data = self.row("dictionaries", sql, [number], |row| Ok(row.get::<_, Vec<u8>>(1)?))?;
         let data = data.ok_or_else(|| self.damaged(format!("dictionary {number} is missing")))?;
         let made = DDict::try_create(&data)
             .ok_or_else(|| self.damaged(format!("dictionary {number} is damaged")))?;

@@ -46,11 +46,11 @@ impl Reader<'_> {
             probes += 1;
             let guess = guess.clamp(low, high);
             let number = u32::try_from(guess).unwrap_or(u32::MAX);
-            let found = self.with_block(number, |meta, row| {
+            let found = self.with_block(number, |meta, data| {
                 if position >= meta.first && position < meta.next() {
-                    return self.unpack_row(meta, row, scratch).map(Ok);
+                    return self.unpack_kept(&meta, data, scratch).map(Ok);
                 }
-                Ok(Err(*meta))
+                Ok(Err(meta))
             })?;
             match found {
                 Ok(block) => return Ok(block),

@@ -15,6 +15,7 @@ use crate::merge_blocks::BLOCKS;
 use crate::merge_index::{CONVERSATIONS, Conversations, IDS, Ids, prepare};
 use crate::open::{self, OpenError};
 use crate::segment::{BlockMeta, ExtentRow, Reader, Segment};
+use crate::segment_index::read_chunk;
 use crate::state::{Extent, State};
 use crate::{EmbeddedStore, Options, Shared};
 use crate::{catalog, checksum};
@@ -234,11 +235,17 @@ impl Check<'_> {
         let mut extents: Vec<ExtentRow> = Vec::new();
         let mut select = reader.connection()?.prepare(BLOCKS)?;
         let mut rows = select.query([])?;
-        let mut expected = 1;
+        let mut expected = 1_u32;
         while let Some(row) = rows.next()? {
-            let meta = BlockMeta::read(row)?;
-            let (dictionary, bytes) = (row.get::<_, u32>(6)?, row.get::<_, i64>(7)?.max(0) as u64);
-            let data = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
+            let (meta, data) = match BlockMeta::read(row) {
+                Ok(read) => read,
+                Err(error) => {
+                    self.problem(format!("block {expected}: {error}"));
+                    expected = expected.saturating_add(1);
+                    continue;
+                }
+            };
+            let bytes = meta.bytes;
             if meta.block != expected {
                 self.problem(format!("block {expected} is missing"));
             }
@@ -250,7 +257,7 @@ impl Check<'_> {
             let mut last = meta.stamp;
             let (mut held, mut newest) = (0_u64, meta.stamp);
             let mut ordered = true;
-            let unpacked = reader.unpack(&meta, dictionary, data, &mut scratch);
+            let unpacked = reader.unpack(&meta, data, &mut scratch);
             let checked = unpacked.and_then(|block| {
                 block.each(|position, record| {
                     ordered &= record.stamp >= last;
@@ -345,21 +352,19 @@ impl Check<'_> {
     /// That the chunks of long conversations say rightly how many entries stand before them.
     fn ranks(&mut self, readers: &[Reader<'_>]) -> Result<(), BuildError> {
         for reader in readers {
-            let sql =
-                "SELECT archive, contact, first, rank, data FROM chunks ORDER BY archive, contact, first";
+            let sql = "SELECT * FROM chunks ORDER BY archive, contact, first";
             let mut select = reader.connection()?.prepare(sql)?;
             let mut rows = select.query([])?;
-            let mut before: Option<((u32, i64), i64)> = None;
+            let mut before: Option<((u32, i64), u64)> = None;
             while let Some(row) = rows.next()? {
                 let key: (u32, i64) = (row.get(0)?, row.get(1)?);
-                let (first, rank): (i64, i64) = (row.get(2)?, row.get(3)?);
-                let data = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-                let positions = crate::packed::read_positions(data)?;
+                let first: i64 = row.get(2)?;
+                let (rank, positions) = read_chunk(row)?;
                 let expected = before.filter(|(last, _)| *last == key).map_or(0, |(_, rank)| rank);
                 if rank != expected || positions.first() != Some(&first) {
                     self.problem(format!("archive {}: a conversation is numbered wrongly", key.0));
                 }
-                before = Some((key, rank + positions.len() as i64));
+                before = Some((key, rank + positions.len() as u64));
             }
         }
         Ok(())

@@ -320,3 +320,56 @@ async fn a_rotten_segment_is_noticed_and_never_read_as_something_else() {
     }
     assert!(noticed > 5, "noticed {noticed} of 200 rotten bytes; some are in places that are not used");
 }
+
+/// What a segment says of which archive's entries lie where is changed byte by byte; once as a disk would, and once
+/// as a mistake of ours would, with a checksum that matches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extent_that_lies_shows_nobody_anothers_archive() {
+    let dir = folder();
+    let store = open(dir.path(), 1 << 20, None);
+    for of in 0..3 {
+        append(&store, of, 20).await.unwrap();
+    }
+    store.seal().await.unwrap();
+    drop(store);
+    let whole = still(dir.path());
+    let segment = whole.keys().find(|name| name.starts_with("segments")).unwrap();
+    let sound = {
+        let database = rusqlite::Connection::open(dir.path().join(segment)).unwrap();
+        database.query_row("SELECT data FROM extents", [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let mut others = 0;
+    for matching in [false, true] {
+        let sql = match matching {
+            false => "UPDATE extents SET data = ?1",
+            true => "UPDATE extents SET data = ?1, checksum = checksum_of('extents', archive, ?1)",
+        };
+        for (at, bit) in (0..sound.len()).flat_map(|at| [(at, 1_u8), (at, 2)]) {
+            let lying = lay_out(&whole);
+            let mut data = sound.clone();
+            data[at] ^= bit;
+            let database = rusqlite::Connection::open(lying.path().join(segment)).unwrap();
+            known::checksum::teach(&database);
+            assert_eq!(database.execute(sql, [data]).unwrap(), 1);
+            drop(database);
+            let options = Options { readers: 1, ..Options::default() };
+            let Ok(store) = EmbeddedStore::open(lying.path(), options) else { continue };
+            assert!(matching, "byte {at}: opened though the checksum cannot match");
+            for of in 0..3 {
+                let owner = owner(0, of);
+                match known::contents(&*store, &owner).await {
+                    Ok(found) => {
+                        let ours = format!("<message><body>{owner} ");
+                        assert!(
+                            found.iter().all(|entry| entry.stanza.starts_with(ours.as_bytes())),
+                            "byte {at}"
+                        );
+                    }
+                    Err(StoreError::Corrupt(_)) => others += 1,
+                    Err(error) => panic!("byte {at}: {error:?}"),
+                }
+            }
+        }
+    }
+    assert!(others > 0, "none of the changes named another archive");
+}

@@ -13,6 +13,9 @@ use mammoth_archive::{
 };
 use mammoth_store_embedded::{BackupError, EmbeddedStore, OpenError, Options};
 
+#[path = "known/checksum.rs"]
+mod checksum;
+
 fn owner(n: i64) -> BareJid {
     BareJid::new(&format!("user{n}@example.org")).unwrap()
 }
@@ -161,10 +164,25 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_says_what_is_wrong_and_where() {
     type Harm = (&'static str, &'static str);
-    let harms: [Harm; 7] = [
-        ("UPDATE blocks SET first = first + 1 WHERE block = 3", "block 3"),
-        ("UPDATE blocks SET bytes_before = bytes_before + 1 WHERE block = 2", "bytes are counted wrongly"),
-        ("UPDATE conversations SET count = count + 1 WHERE archive = 5", "says"),
+    let harms: [Harm; 9] = [
+        ("UPDATE blocks SET first = first + 1 WHERE block = 3", "block 3: damaged: the checksum"),
+        ("UPDATE conversations SET contact = contact + 1 WHERE archive = 5", "a row of conversations"),
+        // What a mistake of ours would write, with checksums that match.
+        (
+            "UPDATE blocks SET first = first + 1, checksum = checksum_of(
+               'blocks', block, archive, first + 1, count, stamp, bytes_before, bytes, dictionary, data) WHERE block = 3",
+            "block 3: what it holds is not what stands beside it",
+        ),
+        (
+            "UPDATE blocks SET bytes_before = bytes_before + 1, checksum = checksum_of(
+               'blocks', block, archive, first, count, stamp, bytes_before + 1, bytes, dictionary, data) WHERE block = 2",
+            "bytes are counted wrongly",
+        ),
+        (
+            "UPDATE conversations SET count = count + 1, checksum = checksum_of(
+               'conversations', archive, contact, count + 1, positions) WHERE archive = 5",
+            "says",
+        ),
         ("DELETE FROM conversations WHERE archive = 5", "conversations are not those"),
         ("DELETE FROM ids WHERE archive = 6", "ids are not those"),
         ("DELETE FROM blocks WHERE block = 4", "block 4 is missing"),
@@ -179,6 +197,7 @@ async fn verify_says_what_is_wrong_and_where() {
     let sound = std::fs::read(segment).unwrap();
     for (sql, said) in harms {
         let harmed = rusqlite::Connection::open(segment).unwrap();
+        checksum::teach(&harmed);
         assert!(harmed.execute(sql, []).unwrap() > 0, "{sql}");
         drop(harmed);
         let problems = EmbeddedStore::verify(dir.path(), |_, _| {}).unwrap().problems;

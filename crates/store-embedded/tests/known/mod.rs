@@ -4,6 +4,7 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod checksum;
 pub mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
