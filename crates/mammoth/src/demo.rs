@@ -10,7 +10,7 @@ use mammoth_accounts::scram::SALT_BYTES;
 use mammoth_wire::stanza::Stanza;
 
 use crate::config::{LOCALHOST, Settings};
-use crate::serve::{Kind, Server, told_to_stop};
+use crate::serve::{Kind, Server, runtime, told_to_stop};
 use crate::{logging, tls};
 
 mod client;
@@ -54,8 +54,7 @@ fn settings(data: &Path) -> anyhow::Result<Settings> {
 pub fn run(data: Option<&Path>, level: Option<&str>) -> anyhow::Result<()> {
     let settings = settings(data.unwrap_or(Path::new(DATA)))?;
     logging::start(&settings.log, Some(level.unwrap_or("warn")))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let stop = told_to_stop()?;
         tokio::pin!(stop);
         let server = Server::start(&settings).await?;

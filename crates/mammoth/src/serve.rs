@@ -39,6 +39,13 @@ pub struct ServeArguments {
     at: Where,
 }
 
+/// What sessions and lanes run on: half of the processors, for the threads of the store, the kernel and the clients
+/// want the others. With as many threads as processors they were woken for each other's sake (docs/performance.md).
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(processors.div_ceil(2)).enable_all().build()
+}
+
 /// Runs the server until it is told to stop.
 pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()> {
     if arguments.demo {
@@ -49,8 +56,7 @@ pub fn run(arguments: &ServeArguments, level: Option<&str>) -> anyhow::Result<()
         settings.data = data.clone();
     }
     logging::start(&settings.log, level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         // Before it says that it is ready: whoever waits for that may stop it at once.
         let mut renewed = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let stop = told_to_stop()?;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In reading order: `format`, `log`, `memtable`, `block`, `segment`, `segment_search`, `segment_index`, `state`,
-//! `snapshot`, `sources`, `read`, `writer`, `pack`, `build`, `seal`, `plan`, `merge`, `purge`, `checksum`, `catalog`, `rows`,
+//! `snapshot`, `sources`, `read`, `gather`, `writer`, `pack`, `build`, `seal`, `plan`, `merge`, `purge`, `checksum`, `catalog`, `rows`,
 //! `accounts`, `open`, `successor`, `verify`, `backup`.
 
 mod accounts;
@@ -21,6 +21,7 @@ mod catalog;
 mod checksum;
 mod embed;
 mod format;
+mod gather;
 mod hook;
 mod log;
 mod memtable;
@@ -123,6 +124,7 @@ pub struct EmbeddedStore {
     shared: Arc<Shared>,
     /// `None` when the store is read only.
     writer: Option<mpsc::Sender<writer::Op>>,
+    gathering: gather::Gathering,
     readers: mpsc::Sender<readers::Job>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::block::Scratch;
 use crate::catalog::{self, CatalogError};
 use crate::format::{Damaged, FORMAT, Keys};
+use crate::gather::Gathering;
 use crate::log::{self, Log, ReplayError, parts};
 use crate::memtable::Memtable;
 use crate::segment::{Segment, SegmentError};
@@ -148,7 +149,13 @@ pub fn open(dir: &Path, options: Options, ids: Option<IdKey>) -> Result<Embedded
     shared.work_mut(|work| work.merging = true);
     threads.push(spawn(dir, "mammoth-merge", move || crate::merge::run(&merging))?);
     let readers = start_readers(&shared, &mut threads)?;
-    Ok(EmbeddedStore { shared, writer: Some(writer), readers, threads: Mutex::new(threads) })
+    Ok(EmbeddedStore {
+        shared,
+        writer: Some(writer),
+        gathering: Gathering::default(),
+        readers,
+        threads: Mutex::new(threads),
+    })
 }
 
 /// Reads beside the writer: when that replaces a file between two steps, begins again.
@@ -175,7 +182,13 @@ fn open_read_only(dir: &Path, mut options: Options) -> Result<EmbeddedStore, Ope
     let shared = Arc::new(loaded.share(dir, options, catalog, None));
     let mut threads = Vec::new();
     let readers = start_readers(&shared, &mut threads)?;
-    Ok(EmbeddedStore { shared, writer: None, readers, threads: Mutex::new(threads) })
+    Ok(EmbeddedStore {
+        shared,
+        writer: None,
+        gathering: Gathering::default(),
+        readers,
+        threads: Mutex::new(threads),
+    })
 }
 
 fn start_readers(

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::format::Damaged;
 use crate::read::{ReadError, Reading};
 use crate::readers::Context;
-use crate::writer::{Append, Change, Finish, Op};
+use crate::writer::{Append, Change, Finish, Op, QUEUE_MAX};
 use crate::{EmbeddedStore, Shared, WriteError, rows};
 
 impl EmbeddedStore {
@@ -29,6 +29,10 @@ impl EmbeddedStore {
         self.shared.writable().map_err(StoreError::refused)?;
         let Some(writer) = &self.writer else { return Err(StoreError::refused(WriteError::ReadOnly)) };
         writer.send(op).await.map_err(|_| StoreError::refused(WriteError::Closed))?;
+        self.answered(answer).await
+    }
+
+    async fn answered<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
         answer.await.map_err(|_| abandoned(&self.shared))?
     }
 
@@ -121,7 +125,12 @@ impl ArchiveStore for EmbeddedStore {
     ) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
         let append = Append { owner: owner.as_str().to_owned(), expected, entries, done };
-        self.write(Op::Append(append), answer).await
+        let waits = self.writer.as_ref().is_some_and(|writer| writer.capacity() == QUEUE_MAX);
+        let together = if waits { self.gathering.together(append).await } else { vec![append] };
+        if together.is_empty() {
+            return self.answered(answer).await;
+        }
+        self.write(Op::Append(together), answer).await
     }
 
     async fn page(&self, owner: &BareJid, query: Query<Position>) -> Result<Page<StoredEntry>, StoreError> {

@@ -32,8 +32,8 @@ const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// A call for the writer.
 pub enum Op {
-    /// Entries for the log.
-    Append(Append),
+    /// Entries for the log, of one call or of several.
+    Append(Vec<Append>),
     /// Something for the small database.
     Change(Change),
     /// Freeze the memory table, if it holds anything, so that it becomes a segment.
@@ -108,10 +108,12 @@ impl Writer {
             while let Some(op) = next.take() {
                 calls += 1;
                 match op {
-                    Op::Append(append) => {
-                        entries += append.entries.len();
-                        bytes += append.entries.iter().map(|entry| entry.stanza.len()).sum::<usize>();
-                        appends.push(append);
+                    Op::Append(together) => {
+                        for append in &together {
+                            entries += append.entries.len();
+                            bytes += append.entries.iter().map(|entry| entry.stanza.len()).sum::<usize>();
+                        }
+                        appends.extend(together);
                     }
                     Op::Change(change) => changes.push(change),
                     Op::Freeze(done) => freezes.push(done),
