@@ -64,8 +64,8 @@ pub enum RowError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// The room that a row's numbers take, spelt; what else it holds makes its own.
-const SPELT_BYTES: usize = 128;
+/// The room that most rows take, spelt: one with a block is about as long.
+const SPELT_BYTES: usize = 2048;
 
 fn spelt_table(table: &str) -> Vec<u8> {
     let mut spelt = Vec::with_capacity(SPELT_BYTES);
