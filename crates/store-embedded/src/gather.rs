@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use crate::writer::Append;
 
-/// So many appends are gathered at most.
+/// So many appends are gathered at most; with one more they go.
 const GATHERED_MAX: usize = 64;
 
 /// Appends on their way to the writer.
@@ -25,16 +25,20 @@ impl Gathering {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets everything else on this thread go first that can go on, and answers what is to be sent to the writer now: this
-    /// append and those that were called meanwhile, or none if another call has taken it along.
-    pub async fn together(&self, append: Append) -> Vec<Append> {
+    /// Answers what is to be sent to the writer now. If that waits, everything else on this thread that can go on goes
+    /// first, and the answer is this append and those that were called meanwhile, in the order of the calls; or none, if
+    /// another call has taken it along.
+    pub async fn together(&self, append: Append, writer_waits: bool) -> Vec<Append> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         {
             let mut waiting = self.lock();
-            if waiting.len() >= GATHERED_MAX {
+            if waiting.is_empty() && !writer_waits {
                 return vec![append];
             }
             waiting.push((number, append));
+            if waiting.len() > GATHERED_MAX {
+                return taken(&mut waiting);
+            }
         }
         let place = Place { gathering: self, number };
         let mut turned = false;
@@ -46,10 +50,14 @@ impl Gathering {
             Poll::Pending
         })
         .await;
-        let together = self.lock().drain(..).map(|(_, append)| append).collect();
+        let together = taken(&mut self.lock());
         drop(place);
         together
     }
+}
+
+fn taken(waiting: &mut Vec<(u64, Append)>) -> Vec<Append> {
+    waiting.drain(..).map(|(_, append)| append).collect()
 }
 
 /// Where an append waits: whoever gives up waiting takes it away.

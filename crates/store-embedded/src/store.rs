@@ -126,7 +126,7 @@ impl ArchiveStore for EmbeddedStore {
         let (done, answer) = oneshot::channel();
         let append = Append { owner: owner.as_str().to_owned(), expected, entries, done };
         let waits = self.writer.as_ref().is_some_and(|writer| writer.capacity() == QUEUE_MAX);
-        let together = if waits { self.gathering.together(append).await } else { vec![append] };
+        let together = self.gathering.together(append, waits).await;
         if together.is_empty() {
             return self.answered(answer).await;
         }

@@ -46,6 +46,22 @@ async fn both_halves_of_a_message_are_one_commit() {
 }
 
 #[tokio::test]
+async fn many_at_once_are_few_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, commits) = open(dir.path());
+    let mut all = tokio::task::JoinSet::new();
+    for of in 0..500 {
+        all.spawn(append(&store, of, 0));
+    }
+    all.join_all().await;
+    // They go by 65, or queue up while the writer works; one may be left alone between two of these.
+    assert!(commits.load(Ordering::SeqCst) <= 2 * 500_u64.div_ceil(65), "{commits:?}");
+    for of in 0..500 {
+        assert_eq!(store.head(&owner(0, of)).await.unwrap().count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn who_gives_up_takes_his_append_along_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
